@@ -1,0 +1,127 @@
+//! The journal of a saga: what it heard, what it asked for, what it waits for.
+//!
+//! The stream of a saga is its inbox, its outbox and its audit at once. What it hears and the
+//! state that follows are its own business, so inputs are kept as plain JSON here.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{Category, CommandId, SagaId, StreamId, Timestamp};
+
+/// Everything that can happen to a saga.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// It began.
+    #[serde(rename = "saga.started.v1")]
+    Started {
+        /// Which saga, as `order-fulfilment`.
+        definition: String,
+        /// Which version of its table, kept to its end.
+        definition_version: u16,
+        /// What it is about: the order's id.
+        business_key: Uuid,
+    },
+    /// It heard something and acted on it.
+    #[serde(rename = "saga.input_received.v1")]
+    InputReceived {
+        /// The event it heard, or the id made for a timer.
+        source: Uuid,
+        /// The saga's own reading of it.
+        input: Value,
+        /// The time it went by.
+        at: Timestamp,
+        /// The step that the input settles, where it does.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        step: Option<String>,
+        /// Whether that step did what was asked.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        succeeded: Option<bool>,
+        /// The state it is in now.
+        state: String,
+    },
+    /// It heard something that can only be understood later.
+    #[serde(rename = "saga.input_deferred.v1")]
+    InputDeferred {
+        /// The event it heard.
+        source: Uuid,
+        /// The saga's own reading of it.
+        input: Value,
+    },
+    /// It heard something that changes nothing here.
+    #[serde(rename = "saga.input_ignored.v1")]
+    InputIgnored {
+        /// The event it heard.
+        source: Uuid,
+        /// The saga's own reading of it.
+        input: Value,
+        /// The state in which it does not matter.
+        state: String,
+    },
+    /// It asked somebody for something.
+    #[serde(rename = "saga.command_issued.v1")]
+    CommandIssued {
+        /// The command's id: the same again where it is only sent again.
+        command_id: CommandId,
+        /// The step's name.
+        step: String,
+        /// Counted from 1; grows only after a definite failure.
+        attempt: u32,
+        /// Counted from 1; grows where nobody answered.
+        sending: u32,
+        /// Whether the step gives something back.
+        compensation: bool,
+        /// What is asked, and of whom.
+        command: crate::Command,
+    },
+    /// It wants to be woken.
+    #[serde(rename = "saga.timer_started.v1")]
+    TimerStarted {
+        /// Which timer.
+        name: String,
+        /// Which start of that timer: an older one that fires late is ignored.
+        epoch: u32,
+        /// When.
+        due: Timestamp,
+    },
+    /// It no longer wants to be woken.
+    #[serde(rename = "saga.timer_stopped.v1")]
+    TimerStopped {
+        /// Which timer.
+        name: String,
+        /// Which start of it.
+        epoch: u32,
+    },
+    /// It turned round: from here on it gives back.
+    #[serde(rename = "saga.compensation_started.v1")]
+    CompensationStarted {
+        /// Why.
+        reason: String,
+    },
+    /// It cannot go on without a person.
+    #[serde(rename = "saga.parked.v1")]
+    Parked {
+        /// Why.
+        reason: String,
+        /// The state it goes on from.
+        resume: String,
+    },
+    /// It ended.
+    #[serde(rename = "saga.finished.v1")]
+    Finished {
+        /// How, as `completed`, `cancelled`, `rejected`.
+        outcome: String,
+    },
+}
+
+impl crate::Event for Event {
+    const CATEGORY: Category = Category::Saga;
+}
+
+impl SagaId {
+    /// The saga's stream.
+    #[must_use]
+    pub const fn stream(self) -> StreamId {
+        StreamId::new(Category::Saga, self.uuid())
+    }
+}
