@@ -1,1 +1,28 @@
-//! 
+//! Everything between "decided" and "delivered": append, load, execute, relay, feed, consumers.
+//!
+//! The crate names no context. It writes what deciders decide, and hands what was written to
+//! whoever follows the log.
+//!
+//! * [`Store`] appends, loads and executes; its [`Writer`] is the one task of a process that
+//!   writes, a batch at a time.
+//! * [`Relay`] publishes the log to JetStream; one process at a time leads.
+//! * [`Feed`] follows the log through JetStream and fills every hole from Postgres.
+//! * [`run_projector`] and [`run_reactor`] drive consumers with a fenced checkpoint.
+#![deny(missing_docs)]
+
+mod append;
+mod consumer;
+mod error;
+mod execute;
+mod feed;
+mod load;
+mod relay;
+mod store;
+
+pub use append::{Append, Done, Meta, Refused, Write};
+pub use consumer::{Fault, Projector, Reactor, run_projector, run_reactor};
+pub use error::{AppendError, Error, ExecuteError};
+pub use feed::{Feed, FeedHandle};
+pub use load::Loaded;
+pub use relay::Relay;
+pub use store::{Options, Store, Writer};
