@@ -1,0 +1,84 @@
+//! The crates form a tree: an arrow that the architecture does not draw fails here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Who may import whom, within the workspace. `waybill` may import everything.
+const ARROWS: [(&str, &[&str]); 10] = [
+    ("schemas", &[]),
+    ("aggregates", &["schemas"]),
+    ("event-store", &["schemas"]),
+    ("web", &[]),
+    ("projections", &["schemas", "event-store"]),
+    ("saga", &["schemas", "event-store"]),
+    ("adapters", &["schemas", "aggregates", "event-store"]),
+    ("sandbox", &[]),
+    ("command-api", &["schemas", "aggregates", "event-store", "web"]),
+    ("query-api", &["schemas", "projections", "web"]),
+];
+
+/// The only crates that see the system as a whole.
+const EVERYTHING: [&str; 3] = ["waybill", "tests", "bench"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// Every crate of the workspace, with the workspace crates it imports outside of its tests.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let name = |value: &Value| value["name"].as_str().unwrap().to_owned();
+    let ours: BTreeSet<String> = packages.iter().map(name).collect();
+    let normal = |package: &Value| {
+        let dependencies = package["dependencies"].as_array().unwrap();
+        dependencies.iter().filter(|d| d["kind"].is_null()).map(name).collect::<BTreeSet<_>>()
+    };
+    packages.iter().map(|p| (name(p), normal(p).intersection(&ours).cloned().collect())).collect()
+}
+
+#[test]
+fn no_crate_imports_what_the_architecture_does_not_draw() {
+    let mut found = imports();
+    for everything in EVERYTHING {
+        assert!(found.remove(everything).is_some(), "{everything} is gone");
+    }
+    for (name, allowed) in ARROWS {
+        let allowed: BTreeSet<String> = allowed.iter().map(|&name| name.to_owned()).collect();
+        let drawn = found.remove(name).unwrap_or_else(|| panic!("{name} is gone"));
+        let extra: Vec<_> = drawn.difference(&allowed).collect();
+        assert!(extra.is_empty(), "{name} must not import {extra:?}");
+    }
+    assert!(found.is_empty(), "new crates need a line in ARROWS: {found:?}");
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    let mut open = vec![root()];
+    let mut silent = Vec::new();
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !name.starts_with('.') && name != "target" {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                // A file of tests belongs to the module that it tests.
+                if name != "tests.rs" && !text.starts_with("//! ") {
+                    silent.push(path);
+                }
+            }
+        }
+    }
+    assert!(silent.is_empty(), "these do not open with `//! `: {silent:?}");
+}
