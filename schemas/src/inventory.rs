@@ -169,6 +169,27 @@ pub enum Event {
         /// How many.
         quantity: Quantity,
     },
+    /// Units that had left the stock came back before they left the house.
+    #[serde(rename = "inventory.stock_returned.v1")]
+    StockReturned {
+        /// What.
+        sku: Sku,
+        /// From which reservation.
+        reservation: ReservationId,
+        /// How many.
+        quantity: Quantity,
+    },
+    /// Units left the house that were not free: promised to others, or not in the books at all.
+    /// A warning for people; it changes no number by itself.
+    #[serde(rename = "inventory.oversell_recorded.v1")]
+    OversellRecorded {
+        /// What.
+        sku: Sku,
+        /// For which reservation they left.
+        reservation: ReservationId,
+        /// How many of them were not free.
+        quantity: Quantity,
+    },
     /// Everything that was asked for is held.
     #[serde(rename = "inventory.reserved.v1")]
     Reserved {
@@ -246,7 +267,9 @@ impl Event {
             | Self::StockAdjusted { sku, .. }
             | Self::StockReserved { sku, .. }
             | Self::StockReleased { sku, .. }
-            | Self::StockCommitted { sku, .. } => stock_stream(sku),
+            | Self::StockCommitted { sku, .. }
+            | Self::StockReturned { sku, .. }
+            | Self::OversellRecorded { sku, .. } => stock_stream(sku),
             Self::Reserved { reservation, .. }
             | Self::PartiallyReserved { reservation, .. }
             | Self::ReservationRejected { reservation, .. }
@@ -264,7 +287,9 @@ impl Event {
             | Self::StockAdjusted { .. }
             | Self::StockReserved { .. }
             | Self::StockReleased { .. }
-            | Self::StockCommitted { .. } => None,
+            | Self::StockCommitted { .. }
+            | Self::StockReturned { .. }
+            | Self::OversellRecorded { .. } => None,
             Self::Reserved { order, .. }
             | Self::PartiallyReserved { order, .. }
             | Self::ReservationRejected { order, .. }

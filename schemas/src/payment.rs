@@ -202,8 +202,11 @@ pub enum Event {
     Declined {
         /// For which order.
         order: OrderId,
-        /// Which authorisation.
+        /// Which authorisation; 0 where none was ever asked for.
         op: u32,
+        /// The provider's id of the payment, where it made one: it stays open there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        provider_ref: Option<Text>,
         /// The provider's code.
         code: Text,
         /// Whether the customer may try again with another means.

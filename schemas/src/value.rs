@@ -87,12 +87,24 @@ impl<'de> Deserialize<'de> for Quantity {
 }
 
 /// A line of text that people wrote: 1 to 200 characters, no control characters.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Text(String);
 
 impl Text {
     /// Longest text, in characters.
     pub const LENGTH_MAX: usize = 200;
+
+    /// A text that stands in the source, as the code `voided`.
+    ///
+    /// # Panics
+    /// Where `text` is not a text: a slip of whoever wrote it.
+    #[must_use]
+    pub fn literal(text: &'static str) -> Self {
+        match text.parse() {
+            Ok(text) => text,
+            Err(error) => panic!("`{text}`: {error}"),
+        }
+    }
 
     /// The text.
     #[must_use]
