@@ -1,0 +1,89 @@
+//! Serves a router on a socket until it is asked to stop.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::limits;
+
+/// How long to wait after a failed `accept`, so that having no file descriptors left does not
+/// keep a core busy.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `router` on `listener` until `drain` is cancelled; then open requests have
+/// [`limits::DRAIN_WAIT_MAX`] to end.
+///
+/// # Errors
+/// None so far: a failed `accept` is logged and tried again.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    drain: CancellationToken,
+) -> io::Result<()> {
+    let permits = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            // The semaphore is never closed, so the permit is always there.
+            let permit = permits.clone().acquire_owned().await.ok();
+            (permit, listener.accept().await)
+        };
+        tokio::select! {
+            () = drain.cancelled() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            (permit, accepted) = accepted => match accepted {
+                Ok((stream, _)) => {
+                    let served = connection(stream, router.clone(), drain.clone());
+                    connections.spawn(async move {
+                        served.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits::DRAIN_WAIT_MAX, ended).await.is_err() {
+        tracing::warn!(open = connections.len(), "requests were cut off at the end");
+    }
+    Ok(())
+}
+
+/// Serves one connection until its client leaves or `drain` is cancelled.
+async fn connection(stream: TcpStream, router: Router, drain: CancellationToken) {
+    // Small answers must not wait for an acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    let service = TowerToHyperService::new(router);
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HEADER_WAIT_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = drain.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
