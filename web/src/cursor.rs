@@ -19,6 +19,9 @@ pub struct Cursors(Hmac<Sha256>);
 
 impl Cursors {
     /// Cursors under `secret`, of any length.
+    ///
+    /// # Panics
+    /// Never: HMAC takes keys of every length.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
@@ -88,7 +91,10 @@ mod tests {
         };
         assert_eq!(open(&cursors, "status=confirmed&sort=-placed_at", &cursor), Some(key));
         assert_eq!(open(&cursors, "status=cancelled&sort=-placed_at", &cursor), None);
-        assert_eq!(open(&Cursors::new(b"other"), "status=confirmed&sort=-placed_at", &cursor), None);
+        assert_eq!(
+            open(&Cursors::new(b"other"), "status=confirmed&sort=-placed_at", &cursor),
+            None
+        );
         for bad in ["", "zz", "00", &cursor[..cursor.len() - 2], &"0".repeat(5000)] {
             assert_eq!(open(&cursors, "status=confirmed&sort=-placed_at", bad), None);
         }

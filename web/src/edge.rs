@@ -1,5 +1,6 @@
 //! What surrounds every route: request ids, limits, time-outs, panics, fallbacks, the log line.
 
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +19,16 @@ use uuid::Uuid;
 use crate::request::{RequestContext, X_REQUEST_ID, given_request_id, given_traceparent};
 use crate::{Problem, health, limits};
 
+/// Where new ids come from.
+pub type NewId = Arc<dyn Fn() -> Uuid + Send + Sync>;
+
 /// How an API behaves at its edge.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Edge {
     /// How it tells how well it is.
     pub health: health::Checks,
     /// Where new request ids come from.
-    pub new_id: fn() -> Uuid,
+    pub new_id: NewId,
     /// Requests worked on at once.
     pub in_flight_max: usize,
     /// How long a request may take.
@@ -34,13 +38,22 @@ pub struct Edge {
 impl Edge {
     /// The usual limits.
     #[must_use]
-    pub fn new(health: health::Checks, new_id: fn() -> Uuid) -> Self {
+    pub fn new(health: health::Checks, new_id: impl Fn() -> Uuid + Send + Sync + 'static) -> Self {
         Self {
             health,
-            new_id,
+            new_id: Arc::new(new_id),
             in_flight_max: limits::IN_FLIGHT_MAX,
             request_wait_max: limits::REQUEST_WAIT_MAX,
         }
+    }
+}
+
+impl fmt::Debug for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Edge")
+            .field("in_flight_max", &self.in_flight_max)
+            .field("request_wait_max", &self.request_wait_max)
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,18 +104,14 @@ async fn limited(State(limit): State<Arc<Limit>>, request: Request, next: Next) 
 }
 
 /// Gives the request its id, survives its panic, completes its problem, and logs it.
-async fn observed(
-    State(new_id): State<fn() -> Uuid>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+async fn observed(State(new_id): State<NewId>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().cloned();
     let uri = request.uri().clone();
     let headers = request.headers();
-    let request_id = given_request_id(headers)
-        .unwrap_or_else(|| format!("req_{}", new_id().as_simple()).into());
+    let request_id =
+        given_request_id(headers).unwrap_or_else(|| format!("req_{}", new_id().as_simple()).into());
     let traceparent = given_traceparent(headers);
     let context = RequestContext { request_id: request_id.clone(), traceparent };
     request.extensions_mut().insert(context);

@@ -263,20 +263,19 @@ mod tests {
         request.into_parts().0
     }
 
-    async fn extract<T: FromRequestParts<()>>(
-        headers: &[(&str, &str)],
-    ) -> Result<T, T::Rejection> {
+    async fn extract<T: FromRequestParts<()>>(headers: &[(&str, &str)]) -> Result<T, T::Rejection> {
         T::from_request_parts(&mut parts(headers), &()).await
     }
 
     #[test]
     fn a_key_is_the_same_quoted_and_bare() {
-        let key = |text| IdempotencyKey::parse(text).map(|key| key.0);
+        let key = |text: &str| IdempotencyKey::parse(text).map(|key| key.0);
         assert_eq!(key("8e03978e-40d5"), Ok("8e03978e-40d5".to_owned()));
         assert_eq!(key("\"8e03978e-40d5\""), key("8e03978e-40d5"));
         assert_eq!(key(r#""a\"b\\c""#), Ok(r#"a"b\c"#.to_owned()));
         assert!(key(&"x".repeat(255)).is_ok());
-        for bad in ["", "\"\"", "\"a", "a\"", "\"a\"b", r#""a\n""#, "a b", "\"a b\"", "ü", r"a\b"] {
+        for bad in ["", "\"\"", "\"a", "a\"", "\"a\"b", r#""a\n""#, "a b", "\"a b\"", "ü", r"a\b"]
+        {
             assert!(key(bad).is_err(), "{bad}");
         }
         assert!(key(&"x".repeat(256)).is_err());
@@ -302,9 +301,10 @@ mod tests {
             ("\"abc\"", Some(VERSION_NEVER)),
             ("\"99999999999999999999\"", Some(VERSION_NEVER)),
         ] {
-            assert_eq!(extract(&[("if-match", text)]).await.unwrap(), IfMatch(version), "{text}");
+            let found = extract::<IfMatch>(&[("if-match", text)]).await.unwrap();
+            assert_eq!(found, IfMatch(version), "{text}");
         }
-        assert_eq!(extract(&[]).await.unwrap(), IfMatch(None));
+        assert_eq!(extract::<IfMatch>(&[]).await.unwrap(), IfMatch(None));
         for bad in ["3", "\"3", "\"1\", \"2\"", "ü"] {
             assert!(extract::<IfMatch>(&[("if-match", bad)]).await.is_err(), "{bad}");
         }
@@ -312,12 +312,13 @@ mod tests {
 
     #[tokio::test]
     async fn positions_and_waits_are_numbers() {
-        assert_eq!(extract(&[("min-position", "7")]).await.unwrap(), MinPosition(Some(7)));
+        let found = extract::<MinPosition>(&[("min-position", "7")]).await.unwrap();
+        assert_eq!(found, MinPosition(Some(7)));
         for bad in ["-1", "+1", "1.0", "", "x", "99999999999999999999"] {
             assert!(extract::<MinPosition>(&[("min-position", bad)]).await.is_err(), "{bad}");
         }
         let wait = |text: &'static str| async move {
-            let Ok(PreferWait(wait)) = extract(&[("prefer", text)]).await;
+            let Ok(PreferWait(wait)) = extract::<PreferWait>(&[("prefer", text)]).await;
             wait.as_secs()
         };
         assert_eq!(wait("respond-async, wait=1").await, 1);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use axum::http::StatusCode;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
@@ -16,6 +16,12 @@ use crate::Problem;
 /// 400 where it is not JSON, 422 where it does not fit `T` or holds a NUL.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     refuse_nul(body)?;
+    // serde would take an array for a struct, its fields in order.
+    if body.trim_ascii_start().first() == Some(&b'[')
+        && serde_json::from_slice::<IgnoredAny>(body).is_ok()
+    {
+        return Err(Problem::invalid_field("#", "wrong_type", "an object is expected"));
+    }
     // Paths cost; they are only tracked once something is wrong.
     serde_json::from_slice(body).map_err(|error| match error.classify() {
         Category::Data => misfit::<T>(body, &error),
@@ -44,8 +50,10 @@ fn misfit<T: DeserializeOwned>(body: &[u8], error: &serde_json::Error) -> Proble
     let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
     let mut pointer = pointer(&path);
     let code = code(said);
-    // serde names a missing field, and an unknown one, only in its message.
-    if let Some(field) = quoted(said).filter(|_| matches!(code, "missing" | "unknown_field")) {
+    // serde names such a field in its message, and not always in the path.
+    if let Some(field) =
+        quoted(said).filter(|_| matches!(code, "missing" | "unknown_field" | "duplicate"))
+    {
         let last = format!("/{}", escape(field));
         if code == "missing" || !pointer.ends_with(&last) {
             pointer.push_str(&last);
@@ -166,12 +174,18 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_malformed() {
-        for body in ["", "{", "{\"name\":}", "nope", "{\"name\":\"a\"} trailing", "{\"name\":\"\0\"}"]
+        for body in
+            ["", "{", "{\"name\":}", "nope", "{\"name\":\"a\"} trailing", "{\"name\":\"\0\"}"]
         {
             check(body, 400, "malformed_json", None);
         }
         let deep = "[".repeat(10_000);
-        check(&format!(r#"{{"name":"a","lines":{deep}"#), 422, "validation_failed", Some(("#/lines/0", "wrong_type")));
+        check(
+            &format!(r#"{{"name":"a","lines":{deep}"#),
+            422,
+            "validation_failed",
+            Some(("#/lines/0/0", "wrong_type")),
+        );
     }
 
     #[test]
@@ -188,23 +202,33 @@ mod tests {
         check(r#"{"name":1}"#, 422, invalid, Some(("#/name", "wrong_type")));
         check(r#"{"name":"a","x/y":1}"#, 422, invalid, Some(("#/x~1y", "unknown_field")));
         check(r#"{"name":"a","name":"b"}"#, 422, invalid, Some(("#/name", "duplicate")));
-        for (quantity, code) in
-            [("481.0", "wrong_type"), ("-1", "out_of_range"), ("5e9", "wrong_type"), ("\"1\"", "wrong_type"), ("4294967296", "out_of_range")]
-        {
-            let body = format!(r#"{{"name":"a","lines":[{{"quantity":1}},{{"quantity":{quantity}}}]}}"#);
+        for (quantity, code) in [
+            ("481.0", "wrong_type"),
+            ("-1", "out_of_range"),
+            ("5e9", "wrong_type"),
+            ("\"1\"", "wrong_type"),
+            ("4294967296", "out_of_range"),
+        ] {
+            let body =
+                format!(r#"{{"name":"a","lines":[{{"quantity":1}},{{"quantity":{quantity}}}]}}"#);
             check(&body, 422, invalid, Some(("#/lines/1/quantity", code)));
         }
         let body = r#"{"name":"a","lines":[{}]}"#;
         check(body, 422, invalid, Some(("#/lines/0/quantity", "missing")));
         let body = r#"{"name":"a","lines":[{"quantity":1,"extra":2}]}"#;
         check(body, 422, invalid, Some(("#/lines/0/extra", "unknown_field")));
-        check("[]", 422, invalid, Some(("#/name", "wrong_length")));
+        check("[]", 422, invalid, Some(("#", "wrong_type")));
     }
 
     #[test]
     fn nul_is_refused_and_a_backslash_is_not() {
         check(r#"{"name":"a\u0000"}"#, 422, "validation_failed", Some(("#/name", "nul")));
-        check(r#"{"lines":[{"q\u0000":1}]}"#, 422, "validation_failed", Some(("#/lines/0/q\0", "nul")));
+        check(
+            r#"{"lines":[{"q\u0000":1}]}"#,
+            422,
+            "validation_failed",
+            Some(("#/lines/0/q\0", "nul")),
+        );
         assert!(parse::<Body>(br#"{"name":"a\\u0000"}"#).is_ok());
     }
 }

@@ -25,11 +25,13 @@ mod problem;
 mod query;
 mod request;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 pub use body::{Json, LargeJson, OptionalJson, RawBody};
 pub use caller::{Caller, Trust};
 pub use cursor::Cursors;
-pub use edge::{Edge, edge};
+pub use edge::{Edge, NewId, edge};
 pub use headers::{
     CommitPosition, ETag, IdempotencyKey, IfMatch, IfNoneMatch, MinPosition, PreferWait,
     ProjectionPosition,

@@ -46,8 +46,10 @@ impl<T> Page<T> {
     fn links(&self) -> Option<HeaderValue> {
         let uri = self.uri.as_ref()?;
         let query = uri.query().unwrap_or_default();
-        let kept: Vec<_> =
-            query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor=")).collect();
+        let kept: Vec<_> = query
+            .split('&')
+            .filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="))
+            .collect();
         let link = |cursor: &Option<String>, rel: &str| {
             let pair = format!("cursor={}", cursor.as_ref()?);
             let query = kept.iter().copied().chain([pair.as_str()]).collect::<Vec<_>>().join("&");
@@ -88,7 +90,8 @@ mod tests {
     #[test]
     fn a_page_links_to_its_neighbours() {
         let uri = "/v1/orders?limit=2&cursor=old&filter[status]=pending".parse().unwrap();
-        let page = Page::<u8>::new(vec![], Some("ab".to_owned()), Some("cd".to_owned())).linked(&uri);
+        let page =
+            Page::<u8>::new(vec![], Some("ab".to_owned()), Some("cd".to_owned())).linked(&uri);
         assert_eq!(
             page.links().unwrap(),
             "</v1/orders?limit=2&filter[status]=pending&cursor=ab>; rel=\"next\", \
