@@ -1,0 +1,240 @@
+//! The order-fulfilment saga: a placed order gets its stock, then its payment, then its
+//! confirmation; it is packed, paid, handed over and delivered. Whatever fails before the parcel
+//! leaves the house is undone; after that everything goes forward.
+//!
+//! The table is [`react`](react::react); its numbers are the rows of the design. What it can
+//! hear and ask for is listed here, what it keeps in mind in `state.rs`, how its commands are
+//! worded in `ask.rs`.
+
+mod ask;
+mod react;
+mod state;
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemas::order::Shortage;
+use schemas::{Fact, Money, Recorded, Text, Timestamp, inventory, order, payment, shipping};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use state::{Fulfilment, Order};
+
+use crate::definition::names;
+use crate::{Never, Patience, Reaction, Saga};
+
+/// What the saga can hear.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each is the event of the same name, as `correlate` reads it")]
+pub enum Input {
+    OrderPlaced(Arc<Order>),
+    CancellationRequested,
+    OrderConfirmed,
+    ConfirmRejected,
+    OrderRejected,
+    OrderCancelled,
+    OrderCompleted,
+    StockReserved,
+    StockPartiallyReserved { short: Vec<Shortage> },
+    StockRejected { short: Vec<Shortage> },
+    StockReleased,
+    Authorised,
+    Declined { retryable: bool },
+    Captured { amount: Money },
+    CaptureFailed { retryable: bool },
+    Voided,
+    Refunded { amount: Money },
+    RefundFailed,
+    FulfilmentCreated,
+    Packed,
+    LabelRejected,
+    HandedOver { tracking_code: Text },
+    Delivered { at: Timestamp },
+    FulfilmentCancelled,
+    CancelRejected,
+}
+
+names! {
+    /// What the saga asks of others. The names are part of the commands' ids.
+    #[expect(missing_docs, reason = "each is the command of the same name, see `ask`")]
+    pub enum Step {
+        Reserve = "reserve",
+        Authorise = "authorise",
+        Confirm = "confirm",
+        CreateFulfilment = "create_fulfilment",
+        Capture = "capture",
+        CommitStock = "commit_stock",
+        ReleaseForHandover = "release_for_handover",
+        CancelFulfilment = "cancel_fulfilment",
+        ReturnMoney = "return_money",
+        ReleaseStock = "release_stock",
+        RecordPayment = "record_payment",
+        RecordShipment = "record_shipment",
+        RecordDelivery = "record_delivery",
+        RecordRefund = "record_refund",
+        RequestCancellation = "request_cancellation",
+        RejectCancellation = "reject_cancellation",
+        MarkCancelled = "mark_cancelled",
+        Reject = "reject",
+        Complete = "complete",
+    }
+}
+
+impl Saga for Fulfilment {
+    const NAME: &'static str = "order-fulfilment";
+    const VERSION: u16 = 1;
+    type Input = Input;
+    type Step = Step;
+    type Timer = Never;
+
+    fn correlate(event: &Recorded) -> Option<(Uuid, Input)> {
+        match &event.fact {
+            Fact::Order(fact) => Some((event.stream.id, order(event.stream.id, fact)?)),
+            Fact::Payment(fact) => Some((fact.order().uuid(), payment(fact)?)),
+            Fact::Inventory(fact) => Some((fact.order()?.uuid(), inventory(fact)?)),
+            Fact::Shipping(fact) => Some((fact.order().uuid(), shipping(fact)?)),
+            Fact::Saga(_) | Fact::Unknown { .. } => None,
+        }
+    }
+
+    fn react(self, _version: u16, input: &Input, now: Timestamp) -> Reaction<Self> {
+        // Version 1 is the only one so far.
+        react::react(self, input, now)
+    }
+
+    fn settles(input: &Input) -> Option<(Step, bool)> {
+        Some(match input {
+            Input::StockReserved => (Step::Reserve, true),
+            Input::StockPartiallyReserved { .. } | Input::StockRejected { .. } => {
+                (Step::Reserve, false)
+            }
+            Input::Authorised => (Step::Authorise, true),
+            Input::Declined { .. } => (Step::Authorise, false),
+            Input::OrderConfirmed => (Step::Confirm, true),
+            Input::ConfirmRejected => (Step::Confirm, false),
+            Input::FulfilmentCreated => (Step::CreateFulfilment, true),
+            Input::Captured { .. } => (Step::Capture, true),
+            Input::CaptureFailed { .. } => (Step::Capture, false),
+            Input::FulfilmentCancelled => (Step::CancelFulfilment, true),
+            Input::CancelRejected | Input::HandedOver { .. } => (Step::CancelFulfilment, false),
+            Input::Voided | Input::Refunded { .. } => (Step::ReturnMoney, true),
+            Input::RefundFailed => (Step::ReturnMoney, false),
+            Input::StockReleased => (Step::ReleaseStock, true),
+            Input::CancellationRequested => (Step::RequestCancellation, true),
+            Input::OrderCancelled => (Step::MarkCancelled, true),
+            Input::OrderRejected => (Step::Reject, true),
+            Input::OrderCompleted => (Step::Complete, true),
+            Input::OrderPlaced(_)
+            | Input::Packed
+            | Input::LabelRejected
+            | Input::Delivered { .. } => return None,
+        })
+    }
+
+    /// The timer rows of the table: 12, 13, 24, 25, 38, 45, 50, 55, F7 and the one of 56.
+    fn patience(step: Step) -> Option<Patience> {
+        let patience = |wait_s, sendings_max, park| Patience {
+            wait: Duration::from_secs(wait_s),
+            wait_max: Duration::from_mins(10),
+            sendings_max,
+            park,
+        };
+        Some(match step {
+            Step::Reserve => patience(10, 5, "inventory_silent"),
+            // Nobody can be asked to reconcile yet: the adapter does so by itself, meanwhile
+            // the saga waits for as long as rows 24 and 34 would.
+            Step::Authorise => patience(30, 9, "payment_unknown"),
+            Step::Capture => patience(60, 6, "capture_unknown"),
+            Step::Confirm
+            | Step::RequestCancellation
+            | Step::MarkCancelled
+            | Step::Reject
+            | Step::Complete => patience(10, 5, "order_silent"),
+            Step::CreateFulfilment => patience(30, 5, "shipping_silent"),
+            Step::CancelFulfilment => patience(60, 5, "cancel_unacked"),
+            Step::ReturnMoney | Step::ReleaseStock => patience(10, 24, "undo_unacked"),
+            // Facts told and gates opened: what comes of them is heard elsewhere, or by nobody.
+            Step::CommitStock
+            | Step::ReleaseForHandover
+            | Step::RecordPayment
+            | Step::RecordShipment
+            | Step::RecordDelivery
+            | Step::RecordRefund
+            | Step::RejectCancellation => return None,
+        })
+    }
+
+    fn fired(timer: Never) -> Input {
+        match timer {}
+    }
+
+    fn name(&self) -> &'static str {
+        self.phase.name()
+    }
+}
+
+fn order(id: Uuid, fact: &order::Event) -> Option<Input> {
+    use order::Event;
+    Some(match fact {
+        Event::Placed { lines, total, shipping_address, payment_method, .. } => {
+            let order = Order::new(id, lines, *total, shipping_address, payment_method);
+            Input::OrderPlaced(Arc::new(order))
+        }
+        Event::Confirmed => Input::OrderConfirmed,
+        Event::ConfirmRejected => Input::ConfirmRejected,
+        Event::Rejected { .. } => Input::OrderRejected,
+        Event::CancellationRequested { .. } => Input::CancellationRequested,
+        Event::Cancelled { .. } => Input::OrderCancelled,
+        Event::Completed => Input::OrderCompleted,
+        _ => return None,
+    })
+}
+
+fn payment(fact: &payment::Event) -> Option<Input> {
+    use payment::Event;
+    Some(match fact {
+        Event::Authorised { .. } => Input::Authorised,
+        Event::Declined { retryable, .. } => Input::Declined { retryable: *retryable },
+        Event::Captured { amount, .. } => Input::Captured { amount: *amount },
+        Event::CaptureFailed { retryable, .. } => Input::CaptureFailed { retryable: *retryable },
+        Event::Voided { .. } => Input::Voided,
+        Event::Refunded { amount, .. } => Input::Refunded { amount: *amount },
+        Event::RefundFailed { .. } => Input::RefundFailed,
+        _ => return None,
+    })
+}
+
+fn inventory(fact: &inventory::Event) -> Option<Input> {
+    use inventory::Event;
+    Some(match fact {
+        Event::Reserved { .. } => Input::StockReserved,
+        Event::PartiallyReserved { short, .. } => {
+            Input::StockPartiallyReserved { short: short.clone() }
+        }
+        Event::ReservationRejected { short, .. } => Input::StockRejected { short: short.clone() },
+        Event::ReservationReleased { .. } => Input::StockReleased,
+        _ => return None,
+    })
+}
+
+fn shipping(fact: &shipping::Event) -> Option<Input> {
+    use shipping::Event;
+    Some(match fact {
+        Event::Created { .. } => Input::FulfilmentCreated,
+        Event::Packed { .. } => Input::Packed,
+        Event::LabelRejected { .. } => Input::LabelRejected,
+        Event::HandedOver { tracking_code, .. } => {
+            Input::HandedOver { tracking_code: tracking_code.clone() }
+        }
+        Event::Delivered { at, .. } => Input::Delivered { at: *at },
+        Event::Cancelled { .. } => Input::FulfilmentCancelled,
+        Event::CancelRejected { .. } => Input::CancelRejected,
+        _ => return None,
+    })
+}

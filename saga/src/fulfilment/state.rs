@@ -1,0 +1,192 @@
+//! What the saga keeps in mind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use schemas::inventory::Units;
+use schemas::order::{Line, RejectReason, Shortage};
+use schemas::{Address, Money, OrderId, Quantity, Sku, Text};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// An order on its way, from its placing to its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fulfilment {
+    pub(super) phase: Phase,
+    /// What was ordered; none in [`Phase::New`] only.
+    pub(super) order: Option<Arc<Order>>,
+    /// Whether it is being cancelled: the order then waits for exactly one answer to that.
+    pub(super) cancel: bool,
+    /// Why the order has to be rejected, where nobody cancels it.
+    pub(super) rejection: Option<(RejectReason, Vec<Shortage>)>,
+    /// How often the provider would not take the money, and might later.
+    pub(super) capture_failures: u32,
+    /// What was taken.
+    pub(super) captured: Option<Money>,
+    /// What was given back.
+    pub(super) refunded: Option<Money>,
+}
+
+/// Where it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing was ordered yet.
+    #[default]
+    New,
+    /// The inventory is looking for the goods.
+    Reserving,
+    /// The payment provider is looking for the money.
+    Authorising,
+    /// The order is being told that it stands.
+    Confirming,
+    /// The warehouse and the carrier are at work.
+    Fulfilling(Parcel),
+    /// The warehouse is asked to stop.
+    Cancelling,
+    /// Everything is being given back; this is what nobody has acknowledged yet.
+    Unwinding(Owed),
+    /// The order is being told how it ends.
+    Finalising(End),
+    /// The order has ended.
+    Ended(End),
+}
+
+/// Where the one parcel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parcel {
+    /// In the making.
+    Picking,
+    /// Packed, and being paid for.
+    Capturing,
+    /// Paid for; it may go.
+    Released,
+    /// Gone: there is no way back.
+    Shipped,
+}
+
+/// What has to come back before the order may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owed {
+    pub(super) money: bool,
+    pub(super) stock: bool,
+}
+
+/// How an order ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Completed,
+    Cancelled,
+    Rejected,
+}
+
+impl Phase {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Reserving => "reserving",
+            Self::Authorising => "authorising",
+            Self::Confirming => "confirming",
+            Self::Fulfilling(Parcel::Picking) => "fulfilling/picking",
+            Self::Fulfilling(Parcel::Capturing) => "fulfilling/capturing",
+            Self::Fulfilling(Parcel::Released) => "fulfilling/released",
+            Self::Fulfilling(Parcel::Shipped) => "fulfilling/shipped",
+            Self::Cancelling => "cancelling",
+            Self::Unwinding(_) => "unwinding",
+            Self::Finalising(_) => "finalising",
+            Self::Ended(end) => end.name(),
+        }
+    }
+}
+
+impl End {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+impl Fulfilment {
+    pub(super) fn to(self, phase: Phase) -> Self {
+        Self { phase, ..self }
+    }
+
+    pub(super) fn cancelled(self) -> Self {
+        Self { cancel: true, ..self }
+    }
+
+    pub(super) fn rejected(self, reason: RejectReason, short: &[Shortage]) -> Self {
+        Self { rejection: Some((reason, short.to_vec())), ..self }
+    }
+
+    pub(super) fn captured(self, amount: Money) -> Self {
+        Self { captured: sum(self.captured, amount), ..self }
+    }
+
+    pub(super) fn refunded(self, amount: Money) -> Self {
+        Self { refunded: sum(self.refunded, amount), ..self }
+    }
+
+    /// Whether more was taken than given back.
+    pub(super) fn keeps_money(&self) -> bool {
+        let amount = |money: Option<Money>| money.map_or(0, |money| money.amount);
+        amount(self.captured) > amount(self.refunded)
+    }
+}
+
+/// Amounts of one payment share a currency and are bounded by its total, so this adds up.
+fn sum(so_far: Option<Money>, amount: Money) -> Option<Money> {
+    so_far.map_or(Some(amount), |so_far| so_far.plus(amount).ok())
+}
+
+/// What the saga has to know about an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Which one.
+    pub id: OrderId,
+    /// What it costs.
+    pub total: Money,
+    /// The payment provider's token.
+    pub method: Text,
+    /// What is sent, every sku once. Empty where more of a sku is wanted than can be counted.
+    pub units: Vec<Units>,
+    /// Where it goes.
+    pub address: Address,
+}
+
+impl Order {
+    pub(super) fn new(
+        id: Uuid,
+        lines: &[Line],
+        total: Money,
+        address: &Address,
+        method: &Text,
+    ) -> Self {
+        Self {
+            id: OrderId::new(id),
+            total,
+            method: method.clone(),
+            units: units(lines).unwrap_or_default(),
+            address: address.clone(),
+        }
+    }
+
+    pub(super) fn skus(&self) -> Vec<Sku> {
+        self.units.iter().map(|units| units.sku.clone()).collect()
+    }
+}
+
+/// The lines, every sku once. None where a sum is more than a quantity can be.
+fn units(lines: &[Line]) -> Option<Vec<Units>> {
+    let mut sums = BTreeMap::<&Sku, u32>::new();
+    for line in lines {
+        let sum = sums.entry(&line.sku).or_default();
+        *sum = sum.checked_add(line.quantity.get())?;
+    }
+    let units = sums
+        .into_iter()
+        .map(|(sku, sum)| Some(Units { sku: sku.clone(), quantity: Quantity::new(sum).ok()? }));
+    units.collect()
+}

@@ -1,0 +1,282 @@
+//! Timers: a table made from the journals, and a poller that fires what is due.
+//!
+//! The journals are the truth: a timer that fires twice, or late, or after it was stopped is
+//! told apart by its epoch and changes nothing. So a poller may crash, and several may run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_store::{Fault, Projector, Store};
+use futures_util::{StreamExt as _, stream};
+use schemas::saga::Event;
+use schemas::{Category, Clock, Fact, Recorded, SagaId, Timestamp};
+use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::registry;
+
+/// How long a poller sleeps at most.
+const POLL_MS_MAX: u64 = 500;
+/// How many timers one poll fires.
+const FIRED_MAX: i64 = 200;
+/// How many timers are fired side by side.
+const FIRING_MAX: usize = 16;
+/// How long a claimed timer is left to the poller that claimed it.
+const CLAIM: Duration = Duration::from_secs(10);
+/// How late a timer may fire before somebody should hear of it.
+const LAG_MS_MAX: i64 = 30_000;
+/// How many events of a journal to search for its beginning: what it deferred may come first.
+const BEGINNING_MAX: i64 = 64;
+
+/// Keeps `saga_timers`: one row for each timer that runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timers;
+
+/// What a batch of events comes to.
+#[derive(Debug, Default, PartialEq)]
+struct Changes {
+    finished: BTreeSet<Uuid>,
+    /// The last word on each timer: when it is due, or that it does not run.
+    timers: BTreeMap<(Uuid, String), Option<(u32, Timestamp)>>,
+}
+
+impl Changes {
+    fn fold(mut self, saga: Uuid, event: &Event) -> Self {
+        let stopped = match event {
+            Event::TimerStarted { name, epoch, due } => {
+                self.timers.insert((saga, name.clone()), Some((*epoch, *due)));
+                return self;
+            }
+            Event::Finished { .. } => {
+                self.timers.retain(|(other, _), _| *other != saga);
+                self.finished.insert(saga);
+                return self;
+            }
+            Event::TimerStopped { name, .. } => Some(name.as_str()),
+            // An answer ends the patience with its step.
+            Event::InputReceived { step: Some(step), .. } => Some(step.as_str()),
+            Event::InputReceived { input, .. }
+            | Event::InputDeferred { input, .. }
+            | Event::InputIgnored { input, .. } => {
+                input.get("timer_fired").and_then(|fired| fired.get("name")?.as_str())
+            }
+            Event::Started { .. }
+            | Event::CommandIssued { .. }
+            | Event::CompensationStarted { .. }
+            | Event::Parked { .. } => None,
+        };
+        if let Some(name) = stopped {
+            self.timers.insert((saga, name.to_owned()), None);
+        }
+        self
+    }
+}
+
+impl Projector for Timers {
+    fn name(&self) -> &'static str {
+        "saga/timers"
+    }
+
+    async fn apply(
+        &mut self,
+        tx: &mut PgConnection,
+        events: &[Arc<Recorded>],
+    ) -> Result<(), Fault> {
+        let mut changes = Changes::default();
+        for event in events {
+            match &event.fact {
+                Fact::Saga(fact) => changes = changes.fold(event.stream.id, fact),
+                Fact::Unknown { why, .. } if event.stream.category == Category::Saga => {
+                    return Err(Fault::Poison { position: event.position, why: why.clone() });
+                }
+                _ => {}
+            }
+        }
+        write(tx, changes).await.map_err(Fault::from)
+    }
+}
+
+async fn write(tx: &mut PgConnection, changes: Changes) -> Result<(), sqlx::Error> {
+    let Changes { finished, timers } = changes;
+    let (started, stopped): (Vec<_>, Vec<_>) =
+        timers.into_iter().partition(|(_, start)| start.is_some());
+    if !finished.is_empty() {
+        sqlx::query("delete from saga_timers where saga_id = any($1::uuid[])")
+            .bind(finished.into_iter().collect::<Vec<_>>())
+            .execute(&mut *tx)
+            .await?;
+    }
+    if !stopped.is_empty() {
+        let (sagas, names): (Vec<_>, Vec<_>) = stopped.into_iter().map(|(key, _)| key).unzip();
+        sqlx::query(
+            "delete from saga_timers as timer
+             using unnest($1::uuid[], $2::text[]) as stopped (saga_id, name)
+             where timer.saga_id = stopped.saga_id and timer.name = stopped.name",
+        )
+        .bind(sagas)
+        .bind(names)
+        .execute(&mut *tx)
+        .await?;
+    }
+    if !started.is_empty() {
+        let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for ((saga, name), start) in started {
+            let Some((epoch, due)) = start else { continue };
+            columns.0.push(saga);
+            columns.1.push(name);
+            columns.2.push(i64::from(epoch));
+            columns.3.push(due);
+        }
+        sqlx::query(
+            "insert into saga_timers (saga_id, name, epoch, due)
+             select saga_id, name, epoch, due
+             from unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[])
+                  as started (saga_id, name, epoch, due)
+             on conflict (saga_id, name)
+             do update set epoch = excluded.epoch, due = excluded.due, claimed_until = null",
+        )
+        .bind(columns.0)
+        .bind(columns.1)
+        .bind(columns.2)
+        .bind(columns.3)
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Fires due timers. Any number of them may run.
+#[derive(Debug)]
+pub struct TimerPoller {
+    store: Store,
+    clock: Clock,
+}
+
+/// A timer that is due.
+#[derive(Debug, sqlx::FromRow)]
+struct Due {
+    saga_id: Uuid,
+    name: String,
+    epoch: i64,
+    at: Timestamp,
+}
+
+impl TimerPoller {
+    /// A poller of `store`'s timers, which goes by `clock`.
+    #[must_use]
+    pub fn new(store: Store, clock: Clock) -> Self {
+        Self { store, clock }
+    }
+
+    /// Fires what is due until `drain` is cancelled. While the database is away it waits.
+    pub async fn run(self, drain: CancellationToken) {
+        loop {
+            let wait = match self.poll().await {
+                Ok(wait) => wait,
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, "the timers cannot be read; trying again");
+                    Duration::from_millis(POLL_MS_MAX)
+                }
+            };
+            tokio::select! {
+                () = drain.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Fires what is due, and tells how long until the next.
+    async fn poll(&self) -> Result<Duration, sqlx::Error> {
+        let due = self.claim().await?;
+        stream::iter(&due).for_each_concurrent(FIRING_MAX, |due| self.fire(due)).await;
+        let next = sqlx::query_scalar::<_, Option<Timestamp>>(
+            "select min(greatest(due, coalesce(claimed_until, due))) from saga_timers",
+        )
+        .fetch_one(self.store.pool())
+        .await?;
+        let longest = Duration::from_millis(POLL_MS_MAX);
+        let wait = next.map(|next| (next - self.clock.now()).to_std().unwrap_or_default());
+        Ok(wait.map_or(longest, |wait| wait.min(longest)))
+    }
+
+    /// Takes due timers, the longest due first, and keeps other pollers off them for a while.
+    /// The rows go when the projector has read of their firing.
+    async fn claim(&self) -> Result<Vec<Due>, sqlx::Error> {
+        let now = self.clock.now();
+        let mut due = sqlx::query_as::<_, Due>(
+            "update saga_timers as timer set claimed_until = $2
+             from (select saga_id, name from saga_timers
+                   where due <= $1 and (claimed_until is null or claimed_until <= $1)
+                   order by due limit $3
+                   for update skip locked) as ready
+             where timer.saga_id = ready.saga_id and timer.name = ready.name
+             returning timer.saga_id, timer.name, timer.epoch, timer.due as at",
+        )
+        .bind(now)
+        .bind(now + CLAIM)
+        .bind(FIRED_MAX)
+        .fetch_all(self.store.pool())
+        .await?;
+        due.sort_by_key(|timer| timer.at);
+        Ok(due)
+    }
+
+    async fn fire(&self, timer: &Due) {
+        let lag_ms = (self.clock.now() - timer.at).num_milliseconds();
+        let (saga, name) = (SagaId::new(timer.saga_id), timer.name.as_str());
+        if lag_ms > LAG_MS_MAX {
+            tracing::warn!(saga.id = %saga, timer = name, lag_ms, "a timer fires late");
+        } else {
+            tracing::debug!(saga.id = %saga, timer = name, lag_ms, "a timer fires");
+        }
+        if let Err(error) = self.hear(saga, timer).await {
+            let error: &dyn std::error::Error = &*error;
+            tracing::warn!(saga.id = %saga, timer = name, error, "a timer could not be fired");
+        }
+    }
+
+    async fn hear(
+        &self,
+        saga: SagaId,
+        timer: &Due,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let journal = self.store.read_stream(saga.stream(), 0, BEGINNING_MAX).await?;
+        let begun = journal.iter().find_map(|event| match &event.fact {
+            Fact::Saga(Event::Started { definition, business_key, .. }) => {
+                Some((definition.clone(), *business_key))
+            }
+            _ => None,
+        });
+        let (definition, key) = begun.ok_or("its saga has no beginning")?;
+        let (name, epoch) = (timer.name.clone(), u32::try_from(timer.epoch)?);
+        let firing = Firing { key, saga, name, epoch, at: self.clock.now().max(timer.at) };
+        registry::fire(&self.store, self.clock, &definition, firing).await
+    }
+}
+
+/// One firing of one timer.
+#[derive(Debug)]
+pub(crate) struct Firing {
+    /// The saga's business key.
+    pub(crate) key: Uuid,
+    /// Whose timer.
+    pub(crate) saga: SagaId,
+    /// Which one.
+    pub(crate) name: String,
+    /// Which start of it.
+    pub(crate) epoch: u32,
+    /// When it fires. Not when it was due: after a long stop every further wait would be over
+    /// before it began, and patience lost with somebody who had no time to answer.
+    pub(crate) at: Timestamp,
+}
+
+impl Firing {
+    /// The id that stands for the event which a timer does not have.
+    pub(crate) fn source(&self) -> Uuid {
+        let name = format!("timer/{}/{}", self.name, self.epoch);
+        Uuid::new_v5(&self.saga.uuid(), name.as_bytes())
+    }
+}
