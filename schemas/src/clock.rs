@@ -40,7 +40,7 @@ impl Ids {
     #[must_use]
     pub fn system() -> Self {
         #[expect(clippy::disallowed_methods, reason = "the one place where chance comes in")]
-        Self(|| Uuid::now_v7())
+        Self(Uuid::now_v7)
     }
 
     /// Ids that a test chooses.

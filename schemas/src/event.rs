@@ -175,7 +175,6 @@ pub trait Event: Sized + Serialize + DeserializeOwned + fmt::Debug + Send + Sync
 
 /// Any event of the platform.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "facts live behind an Arc, one per event")]
 pub enum Fact {
     /// Of an order.
     Order(order::Event),

@@ -69,6 +69,7 @@ pub enum KeepReason {
 /// What can be asked of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "commands are made one at a time")]
 pub enum Command {
     /// A customer orders.
     Place {
@@ -133,6 +134,7 @@ pub enum Command {
 
 /// Everything that can happen to an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "events live behind an Arc, one at a time")]
 pub enum Event {
     /// A customer ordered.
     #[serde(rename = "order.placed.v1")]

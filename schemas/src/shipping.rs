@@ -23,6 +23,7 @@ pub enum Scan {
 /// What can be asked of a fulfilment order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "commands are made one at a time")]
 pub enum Command {
     /// The warehouse is to pack this.
     Create {
