@@ -190,8 +190,12 @@ impl Decider for Order {
                 }
             }
             Event::Cancelled { .. } => self.status = Status::Cancelled,
-            Event::PaymentRecorded { captured } => self.captured = sum(self.captured, *captured),
-            Event::RefundRecorded { refunded } => self.refunded = sum(self.refunded, *refunded),
+            Event::PaymentRecorded { captured } => {
+                self.captured = Some(sum(self.captured, *captured));
+            }
+            Event::RefundRecorded { refunded } => {
+                self.refunded = Some(sum(self.refunded, *refunded));
+            }
             Event::ShipmentRecorded { .. } => self.shipped = true,
             Event::DeliveryRecorded { .. } => self.delivered = true,
             Event::Completed => self.status = Status::Completed,
@@ -295,8 +299,8 @@ fn total(lines: &[Line]) -> Result<Money, Refusal> {
 }
 
 /// Adds to what is there; what cannot be added is not, since the log has the last word.
-fn sum(so_far: Option<Money>, more: Money) -> Option<Money> {
-    Some(so_far.map_or(more, |so_far| so_far.plus(more).unwrap_or(so_far)))
+fn sum(so_far: Option<Money>, more: Money) -> Money {
+    so_far.map_or(more, |so_far| so_far.plus(more).unwrap_or(so_far))
 }
 
 /// Checks that `so_far` and `more` together stay within `limit`.

@@ -155,9 +155,8 @@ impl Decider for Payment {
     }
 
     fn evolve(mut self, event: &Event) -> Self {
-        self.order = self.order.or(Some(event.order()));
+        self.order = self.order.or_else(|| Some(event.order()));
         match event {
-            Event::Created { .. } => {}
             Event::AuthorisationRequested { op, amount, method, .. } => {
                 self.abandoned.extend(self.provider_ref.take());
                 self.op = *op;
@@ -174,7 +173,9 @@ impl Decider for Payment {
             }
             Event::Declined { provider_ref, .. } if self.hold == Hold::Requested => {
                 self.hold = Hold::Declined;
-                self.provider_ref = provider_ref.clone().or(self.provider_ref.take());
+                if provider_ref.is_some() {
+                    self.provider_ref.clone_from(provider_ref);
+                }
                 self.known(Operation::Authorise);
             }
             // Nobody was asked: it came after the void.
@@ -221,7 +222,7 @@ impl Decider for Payment {
             Event::ProviderNotified { notification, .. } => {
                 self.notifications.insert(notification.clone());
             }
-            Event::LateMoneyDetected { .. } => {}
+            Event::Created { .. } | Event::LateMoneyDetected { .. } => {}
         }
         self
     }

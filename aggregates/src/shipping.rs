@@ -37,9 +37,8 @@ pub struct Shipping {
     /// The furthest that the carrier saw the parcel, and when.
     seen: Option<(Scan, Timestamp)>,
     carrier_events: BTreeSet<Text>,
-    /// Whether the last question came too late and has been answered.
-    create_answered: bool,
-    cancel_answered: bool,
+    /// Whether a question that came too late, to create it or to cancel it, has been answered.
+    late_answered: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -131,7 +130,7 @@ impl Decider for Shipping {
     }
 
     fn evolve(mut self, event: &Event) -> Self {
-        self.order = self.order.or(Some(event.order()));
+        self.order = self.order.or_else(|| Some(event.order()));
         match event {
             Event::Created { address, .. } => self.address = Some(address.clone()),
             Event::Packed { .. } => self.stage = Stage::Packed,
@@ -152,10 +151,10 @@ impl Decider for Shipping {
             }
             Event::Delivered { .. } => self.stage = Stage::Delivered,
             Event::Cancelled { .. } => {
-                self.create_answered = self.stage == Stage::Cancelled;
+                self.late_answered = self.stage == Stage::Cancelled;
                 self.stage = Stage::Cancelled;
             }
-            Event::CancelRejected { .. } => self.cancel_answered = true,
+            Event::CancelRejected { .. } => self.late_answered = true,
             Event::LabelVoidRequested { carrier_ref, .. } => {
                 self.voids.insert(carrier_ref.clone());
                 self.voids_done = false;
@@ -171,7 +170,7 @@ impl Shipping {
     /// asks waits for an answer, and gets it once.
     fn create_again(&self, order: OrderId) -> Vec<Event> {
         let overtaken = self.stage == Stage::Cancelled && self.address.is_none();
-        if overtaken && !self.create_answered { vec![Event::Cancelled { order }] } else { vec![] }
+        if overtaken && !self.late_answered { vec![Event::Cancelled { order }] } else { vec![] }
     }
 
     fn pack(&self, order: OrderId) -> Result<Vec<Event>, Refusal> {
@@ -271,8 +270,8 @@ impl Shipping {
         let seen_leaving = self.seen.is_some_and(|(scan, _)| scan >= Scan::InTransit);
         match self.stage {
             Stage::Cancelled => vec![],
-            Stage::HandedOver | Stage::Delivered if self.cancel_answered => vec![],
-            Stage::Open | Stage::Packed if seen_leaving && self.cancel_answered => vec![],
+            Stage::HandedOver | Stage::Delivered if self.late_answered => vec![],
+            Stage::Open | Stage::Packed if seen_leaving && self.late_answered => vec![],
             Stage::HandedOver | Stage::Delivered => vec![Event::CancelRejected { order }],
             Stage::Open | Stage::Packed if seen_leaving => vec![Event::CancelRejected { order }],
             Stage::Open | Stage::Packed => {

@@ -3,7 +3,7 @@
 use schemas::payment::{Command, Event, Operation, ProviderStatus};
 use schemas::{Money, OrderId, RefundId, Text, Timestamp};
 
-use super::{Capture, Hold, Payment, Refund, RefundStatus};
+use super::{Capture, Hold, Payment, RefundStatus};
 
 /// Money at the provider, by its own record.
 #[derive(Clone, Copy)]
@@ -102,7 +102,7 @@ impl Payment {
         (authorised, until): (Money, Timestamp),
     ) -> Vec<Event> {
         let op = self.op;
-        let before = self.captured.unwrap_or(Money::zero(amount.currency));
+        let before = self.captured.unwrap_or_else(|| Money::zero(amount.currency));
         let Ok(after) = before.plus(amount) else { return vec![] };
         if amount.amount <= 0 {
             return vec![];
@@ -131,14 +131,12 @@ impl Payment {
             let rest = left.and_then(|left| left.minus(*amount).ok());
             amount.amount > 0 && rest.is_some_and(|rest| rest.amount >= 0)
         };
-        match asked {
-            Some(Refund { status: RefundStatus::Succeeded, .. }) => vec![],
-            _ => {
-                let amounts = [Some(amount), asked.map(|asked| asked.amount)];
-                let amount = amounts.into_iter().flatten().find(fits);
-                Vec::from_iter(amount.map(|amount| Event::Refunded { order, refund, amount }))
-            }
+        if asked.is_some_and(|asked| asked.status == RefundStatus::Succeeded) {
+            return vec![];
         }
+        let amounts = [Some(amount), asked.map(|asked| asked.amount)];
+        let amount = amounts.into_iter().flatten().find(fits);
+        Vec::from_iter(amount.map(|amount| Event::Refunded { order, refund, amount }))
     }
 
     fn record_state(
