@@ -1,8 +1,38 @@
 //! Load, decide, append; on a lost race, again.
 
-use schemas::{Decider, StreamId};
+use std::time::Duration;
 
-use crate::{Done, ExecuteError, Meta, Store};
+use schemas::{Decider, Encoded, Event as _, Refusal as _, StreamId};
+use tokio::time::sleep;
+
+use crate::batch::replay;
+use crate::cache::Known;
+use crate::{Append, AppendError, Done, Error, ExecuteError, Meta, Refused, Store, Write};
+
+/// How often a command is decided before its caller is told to come back.
+const ATTEMPTS_MAX: u32 = 16;
+/// The longest wait before another attempt, in milliseconds.
+const DELAY_MS_MAX: u64 = 50;
+
+/// Where the states come from that a command is decided on.
+#[derive(Clone, Copy, PartialEq)]
+enum Source {
+    /// The streams should not exist.
+    Nothing,
+    /// Whatever is remembered, be it stale or still on its way: the log will tell.
+    Memory,
+    /// The log, so that the answer stands without an append.
+    Log,
+}
+
+/// What became of an attempt.
+enum Attempt {
+    Done(Done),
+    /// Somebody was faster.
+    Lost,
+    /// What is remembered is not good enough for this answer.
+    Look,
+}
 
 impl Store {
     /// Carries out a command: loads its streams, asks `decide` what happens next, and appends
@@ -19,8 +49,7 @@ impl Store {
         command: &D::Command,
         meta: &Meta,
     ) -> Result<Done, ExecuteError> {
-        let _ = (streams, command, meta);
-        unimplemented!()
+        self.repeat::<D>(Source::Memory, streams, command, meta).await
     }
 
     /// The same for streams that should not exist yet: decides on the empty state first, and
@@ -34,19 +63,199 @@ impl Store {
         command: &D::Command,
         meta: &Meta,
     ) -> Result<Done, ExecuteError> {
-        let _ = (streams, command, meta);
-        unimplemented!()
+        self.repeat::<D>(Source::Nothing, streams, command, meta).await
     }
 
-    /// A stream, folded.
-    ///
-    /// # Errors
-    /// [`crate::Error::Database`], or [`crate::Error::Unreadable`].
-    pub async fn load<D: Decider>(
+    async fn repeat<D: Decider>(
         &self,
-        stream: StreamId,
-    ) -> Result<crate::Loaded<D>, crate::Error> {
-        let _ = stream;
-        unimplemented!()
+        mut source: Source,
+        streams: &[StreamId],
+        command: &D::Command,
+        meta: &Meta,
+    ) -> Result<Done, ExecuteError> {
+        for attempt in 0..ATTEMPTS_MAX {
+            let known = self.know::<D>(source, streams).await?;
+            source = match self.attempt(source, streams, known, command, meta).await? {
+                Attempt::Done(done) => return Ok(done),
+                Attempt::Look => Source::Log,
+                Attempt::Lost => {
+                    if attempt > 0 {
+                        sleep(delay(attempt, meta)).await;
+                    }
+                    Source::Memory
+                }
+            };
+        }
+        Err(ExecuteError::Contended)
     }
+
+    /// The states to decide on.
+    async fn know<D: Decider>(
+        &self,
+        source: Source,
+        streams: &[StreamId],
+    ) -> Result<Vec<Known<D>>, Error> {
+        let remembered = || -> Option<Vec<Known<D>>> {
+            streams.iter().map(|stream| self.cache().get(*stream, false)).collect()
+        };
+        match source {
+            Source::Nothing => Ok(streams
+                .iter()
+                .map(|_| Known { state: D::default(), version: 0, made_by: None })
+                .collect()),
+            Source::Log => self.fold(streams).await,
+            Source::Memory => match remembered() {
+                Some(known) => Ok(known),
+                None => {
+                    let mut known = self.fold(streams).await?;
+                    // While we looked, others may have decided on top of it: follow them.
+                    for (stream, known) in streams.iter().zip(&mut known) {
+                        if let Some(later) = self.cache().get::<D>(*stream, false)
+                            && later.version > known.version
+                        {
+                            *known = later;
+                        }
+                    }
+                    Ok(known)
+                }
+            },
+        }
+    }
+
+    async fn attempt<D: Decider>(
+        &self,
+        source: Source,
+        streams: &[StreamId],
+        known: Vec<Known<D>>,
+        command: &D::Command,
+        meta: &Meta,
+    ) -> Result<Attempt, ExecuteError> {
+        let Some(version) = known.first().map(|known| known.version) else {
+            return Err(invalid("a command that touches no stream".to_owned()));
+        };
+        if meta.expected.is_some_and(|expected| expected != version) {
+            if source != Source::Log {
+                return Ok(Attempt::Look);
+            }
+            let mismatch = ExecuteError::VersionMismatch { current: version };
+            return self.replayed_or(meta, mismatch).await;
+        }
+        let joined;
+        let state = match known.as_slice() {
+            [only] => &only.state,
+            several => {
+                joined = several
+                    .iter()
+                    .map(|known| known.state.clone())
+                    .reduce(D::join)
+                    .unwrap_or_default();
+                &joined
+            }
+        };
+        let (events, refused) = match state.decide(command) {
+            Ok(events) => (events, None),
+            Err(refusal) => {
+                let refused =
+                    Refused { code: refusal.code().to_owned(), detail: refusal.to_string() };
+                (Vec::new(), Some(refused))
+            }
+        };
+        match refused {
+            Some(_) if !meta.keep_refusal && source != Source::Log => Ok(Attempt::Look),
+            Some(refused) if !meta.keep_refusal => {
+                let refused = ExecuteError::Refused { refused, replayed: false };
+                self.replayed_or(meta, refused).await
+            }
+            refused => self.write(streams, known, events, refused, meta).await,
+        }
+    }
+
+    /// Appends what was decided, and lets the next command build on it at once.
+    async fn write<D: Decider>(
+        &self,
+        streams: &[StreamId],
+        mut known: Vec<Known<D>>,
+        events: Vec<D::Event>,
+        refused: Option<Refused>,
+        meta: &Meta,
+    ) -> Result<Attempt, ExecuteError> {
+        let versions: Vec<_> = known.iter().map(|known| known.version).collect();
+        let mut encoded: Vec<Vec<Encoded>> = streams.iter().map(|_| Vec::new()).collect();
+        for event in &events {
+            let stream = D::stream_of(event).unwrap_or(streams[0]);
+            let at = streams.iter().position(|named| *named == stream).ok_or_else(|| {
+                invalid(format!(
+                    "the command names no stream {stream}, and something happened to it"
+                ))
+            })?;
+            let event_encoded = event.encode().map_err(|error| invalid(error.to_string()))?;
+            encoded[at].push(event_encoded);
+            let known = &mut known[at];
+            known.state = std::mem::take(&mut known.state).evolve(event);
+            known.version += 1;
+        }
+        let (mut writes, mut reads) = (Vec::new(), Vec::new());
+        for ((stream, expected), events) in streams.iter().zip(&versions).zip(encoded) {
+            let (stream, expected) = (*stream, *expected);
+            if events.is_empty() {
+                reads.push((stream, expected));
+            } else {
+                writes.push(Write { stream, expected, events });
+            }
+        }
+        let after = known.iter().filter_map(|known| known.made_by.clone()).collect();
+        let answers = (streams[0], versions[0]);
+        let append = Append { meta: meta.clone(), writes, answers, refused: refused.clone() };
+        let (ticket, answer) = self.submit(append, reads, after).map_err(ExecuteError::Append)?;
+        for ((stream, known), version) in streams.iter().zip(known).zip(&versions) {
+            if known.version > *version {
+                self.cache().put(*stream, Known { made_by: Some(ticket.clone()), ..known });
+            }
+        }
+        match (answer.await, refused) {
+            (Ok(_), Some(refused)) => Err(ExecuteError::Refused { refused, replayed: false }),
+            (Ok(done), None) => Ok(Attempt::Done(done)),
+            (Err(AppendError::Refused(refused)), _) => {
+                Err(ExecuteError::Refused { refused, replayed: true })
+            }
+            (Err(AppendError::Conflict { .. }), _) => {
+                for (stream, version) in streams.iter().zip(versions) {
+                    self.cache().forget::<D>(*stream, version);
+                }
+                Ok(Attempt::Lost)
+            }
+            (Err(error), _) => Err(ExecuteError::Append(error)),
+        }
+    }
+
+    /// The answer that was given before, or `otherwise`.
+    async fn replayed_or(
+        &self,
+        meta: &Meta,
+        otherwise: ExecuteError,
+    ) -> Result<Attempt, ExecuteError> {
+        let Some(answered) = self.answered(meta.command_id).await? else {
+            return Err(otherwise);
+        };
+        match replay(meta, &answered) {
+            Ok(done) => Ok(Attempt::Done(done)),
+            Err(AppendError::Refused(refused)) => {
+                Err(ExecuteError::Refused { refused, replayed: true })
+            }
+            Err(error) => Err(ExecuteError::Append(error)),
+        }
+    }
+}
+
+fn invalid(why: String) -> ExecuteError {
+    ExecuteError::Append(AppendError::Invalid(why))
+}
+
+/// How long to wait after losing attempt `attempt`, counted from 0 (the second comes at once): up to a
+/// ceiling that starts at 1 ms and doubles. The command's id spreads those who lost together.
+fn delay(attempt: u32, meta: &Meta) -> Duration {
+    let ceiling_ms = (1_u64 << attempt.min(10)).min(DELAY_MS_MAX);
+    let (high, low) = meta.command_id.uuid().as_u64_pair();
+    let jitter = (high ^ low).rotate_left(attempt * 7);
+    Duration::from_micros(jitter % (ceiling_ms * 1000))
 }

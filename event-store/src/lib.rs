@@ -11,18 +11,30 @@
 #![deny(missing_docs)]
 
 mod append;
+mod batch;
+mod cache;
 mod consumer;
 mod error;
 mod execute;
 mod feed;
+mod json;
 mod load;
 mod relay;
+mod request;
+mod slice;
+mod statement;
 mod store;
+mod ticket;
+mod writer;
 
 pub use append::{Append, Done, Meta, Refused, Write};
-pub use consumer::{Fault, Projector, Reactor, run_projector, run_reactor};
+pub use consumer::{
+    Fault, Progress, Projector, Reactor, parked, positions, run_projector, run_reactor,
+};
 pub use error::{AppendError, Error, ExecuteError};
-pub use feed::{Feed, FeedHandle};
+pub use feed::{Feed, FeedHandle, Tail};
 pub use load::Loaded;
 pub use relay::Relay;
-pub use store::{Options, Store, Writer};
+pub use slice::{SLICES, slice};
+pub use store::{Options, Store};
+pub use writer::Writer;

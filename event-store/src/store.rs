@@ -1,12 +1,25 @@
-//! The handle that everybody holds, and the task behind it.
+//! The handle that everybody holds.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use schemas::{Position, Recorded, StreamId, Version};
+use schemas::{Position, StreamId, Version};
 use sqlx::PgPool;
-use tokio_util::sync::CancellationToken;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{Append, AppendError, Done, Error};
+use crate::cache::Cache;
+use crate::request::{self, Request};
+use crate::ticket::Ticket;
+use crate::{Append, AppendError, Done, Error, Writer};
+
+/// The most commands that wait to be written.
+const QUEUE_COMMANDS_MAX: usize = 8192;
+/// The most bytes that wait to be written.
+const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// How to reach a log.
 #[derive(Debug, Clone)]
@@ -21,22 +34,21 @@ pub struct Options {
 
 /// A log. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Store {}
+pub struct Store(Arc<Shared>);
 
-/// The task that writes. Run it once per store.
 #[derive(Debug)]
-pub struct Writer {}
-
-impl Writer {
-    /// Writes batches until `drain` is cancelled and the queue is empty.
-    pub async fn run(self, drain: CancellationToken) {
-        let _ = drain;
-        unimplemented!()
-    }
+struct Shared {
+    log: String,
+    pool: PgPool,
+    queue: mpsc::Sender<Request>,
+    queued_bytes: Arc<AtomicUsize>,
+    head: watch::Receiver<Position>,
+    cache: Cache,
 }
 
 impl Store {
-    /// Connects. `nats`, where given, is poked after every commit so that readers look at once.
+    /// Connects. `nats`, where given, is poked after every commit so that readers look at once:
+    /// a message on `poke.<log>` whose body is the new head in decimal digits.
     ///
     /// # Errors
     /// [`Error::Config`] or [`Error::Database`].
@@ -44,8 +56,44 @@ impl Store {
         options: &Options,
         nats: Option<async_nats::Client>,
     ) -> Result<(Self, Writer), Error> {
-        let _ = (options, nats);
-        unimplemented!()
+        let log = options.log.clone();
+        let named = (1..=32).contains(&log.len())
+            && log.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if !named {
+            return Err(Error::Config(format!(
+                "a log is named by 1 to 32 of a-z 0-9 _, not `{log}`"
+            )));
+        }
+        let connect: PgConnectOptions = options
+            .database_url
+            .parse()
+            .map_err(|error| Error::Config(format!("the database's address: {error}")))?;
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections_max)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    sqlx::query("set role waybill_write").execute(connection).await?;
+                    Ok(())
+                })
+            })
+            .connect_with(connect.clone().application_name("waybill"))
+            .await?;
+
+        let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        let (announce, head) = watch::channel(0);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let writer = Writer {
+            queue: waiting,
+            queued_bytes: Arc::clone(&queued_bytes),
+            connect,
+            head: announce,
+            poke: nats.map(|client| (client, format!("poke.{log}"))),
+            connection: None,
+        };
+        let store =
+            Self(Arc::new(Shared { log, pool, queue, queued_bytes, head, cache: Cache::new() }));
+        store.head().await?;
+        Ok((store, writer))
     }
 
     /// Brings the schema of the log up to date; for the role that owns it.
@@ -53,20 +101,39 @@ impl Store {
     /// # Errors
     /// [`Error::Migrate`] or [`Error::Database`].
     pub async fn migrate(database_url: &str) -> Result<(), Error> {
-        let _ = database_url;
-        unimplemented!()
+        let pool = PgPoolOptions::new().max_connections(1).connect(database_url).await?;
+        // Other crates keep their migrations in the same database, numbered apart.
+        let mut migrations = Migrator::with_migrations(MIGRATIONS.iter().cloned().collect());
+        migrations.set_ignore_missing(true);
+        migrations.run(&pool).await?;
+        pool.close().await;
+        Ok(())
     }
 
     /// Connections for reading and for the consumers' own tables.
     #[must_use]
     pub fn pool(&self) -> &PgPool {
-        unimplemented!()
+        &self.0.pool
     }
 
     /// The log's name.
     #[must_use]
     pub fn log(&self) -> &str {
-        unimplemented!()
+        &self.0.log
+    }
+
+    /// The last position that this process has written; 0 until it has written one. Others may
+    /// have written more: see [`Store::head`].
+    #[must_use]
+    pub fn head_watch(&self) -> watch::Receiver<Position> {
+        self.0.head.clone()
+    }
+
+    /// How many commands wait to be written, and how many may.
+    #[must_use]
+    pub fn queue(&self) -> (usize, usize) {
+        let max = self.0.queue.max_capacity();
+        (max - self.0.queue.capacity(), max)
     }
 
     /// Writes one command's answer, whole or not at all, in a batch with others.
@@ -74,38 +141,49 @@ impl Store {
     /// # Errors
     /// See [`AppendError`]; each variant asks for a different next step.
     pub async fn append(&self, append: Append) -> Result<Done, AppendError> {
-        let _ = append;
-        unimplemented!()
+        let (_, answer) = self.submit(append, Vec::new(), Vec::new())?;
+        answer.await
     }
 
-    /// The position of the last event in the log.
+    /// Queues a command that was also decided on the streams in `reads` and builds on what the
+    /// commands in `after` write.
     ///
     /// # Errors
-    /// [`Error::Database`].
-    pub async fn head(&self) -> Result<Position, Error> {
-        unimplemented!()
-    }
-
-    /// At most `limit` events after `after`, in order.
-    ///
-    /// # Errors
-    /// [`Error::Database`].
-    pub async fn read(&self, after: Position, limit: i64) -> Result<Vec<Arc<Recorded>>, Error> {
-        let _ = (after, limit);
-        unimplemented!()
-    }
-
-    /// At most `limit` events of a stream after version `after`, in order.
-    ///
-    /// # Errors
-    /// [`Error::Database`].
-    pub async fn read_stream(
+    /// [`AppendError::Invalid`], [`AppendError::Overloaded`], or [`AppendError::Unavailable`] where
+    /// nobody writes any more.
+    pub(crate) fn submit(
         &self,
-        stream: StreamId,
-        after: Version,
-        limit: i64,
-    ) -> Result<Vec<Arc<Recorded>>, Error> {
-        let _ = (stream, after, limit);
-        unimplemented!()
+        append: Append,
+        reads: Vec<(StreamId, Version)>,
+        after: Vec<Ticket>,
+    ) -> Result<(Ticket, impl Future<Output = Result<Done, AppendError>> + use<>), AppendError>
+    {
+        request::check(&append, &reads)?;
+        let (reply, answer) = oneshot::channel();
+        let ticket = Ticket::new();
+        let request = Request { append, reads, after, ticket: ticket.clone(), reply };
+        let bytes = request.bytes();
+        let queued = self.0.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let sent = if queued > QUEUE_BYTES_MAX {
+            Err(AppendError::Overloaded)
+        } else {
+            self.0.queue.try_send(request).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => AppendError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => stopped(),
+            })
+        };
+        if let Err(error) = sent {
+            self.0.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(error);
+        }
+        Ok((ticket, async move { answer.await.unwrap_or_else(|_| Err(stopped())) }))
     }
+
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.0.cache
+    }
+}
+
+fn stopped() -> AppendError {
+    AppendError::Unavailable(Box::new(Error::Config("the writer has stopped".to_owned())))
 }

@@ -1,0 +1,119 @@
+-- Appends a batch, all of it or nothing. One call is one autocommitted statement, so a client that
+-- dies cannot hold the lock.
+--
+-- The batch says what it builds on: no command of `known_ids` was answered before, and every stream of
+-- `stream_ids` is at its `stream_bases`. Where all of that holds, everything is written and `written`
+-- is true. Where it does not, nothing is written, and the answer says how things are: the commands that
+-- were answered before, and every stream's version. The caller then sorts out which commands lose and
+-- sends the others again. Positions inside the batch are counted from 1 and become positions of the
+-- log by adding `head`.
+--
+-- Taking the lock and looking are two statements: the second needs a snapshot taken after the
+-- lock was granted. The function must therefore stay volatile, under read committed.
+create function log_append(
+    hint             bigint,   -- A position that the log surely has: leaves before it are not looked into.
+    known_ids        uuid[],   -- Commands to look up: those of the batch, and others that wait.
+    stream_ids       uuid[],   -- Streams that the batch builds on, each once.
+    stream_names     text[],   -- Their categories.
+    stream_bases     bigint[], -- Their versions now.
+    stream_versions  bigint[], -- Their versions then; the same where a stream is only read.
+    stream_firsts    bigint[], -- Where the batch's first event of each stands in the batch.
+    stream_lasts     bigint[], -- Where its last one stands.
+    command_ids      uuid[],
+    command_hashes   bytea[],
+    command_streams  uuid[],
+    command_versions bigint[],
+    command_lasts    bigint[], -- How many events the batch has up to and including the command's.
+    command_codes    text[],
+    command_details  text[],
+    event_streams    uuid[],
+    event_versions   bigint[],
+    event_ids        uuid[],
+    event_commands   uuid[],
+    event_correlations uuid[],
+    event_causations uuid[],
+    event_times      timestamptz[],
+    event_slices     smallint[],
+    event_categories text[],
+    event_types      text[],
+    event_actors     text[],
+    event_traces     text[],
+    event_payloads   json[],
+    out written      boolean,
+    out head         bigint,   -- The last position before the batch.
+    out found_ids      uuid[],
+    out found_hashes   bytea[],
+    out found_versions bigint[],
+    out found_positions bigint[],
+    out found_codes    text[],
+    out found_details  text[],
+    out current_versions bigint[], -- In the order of `stream_ids`; 0 where there is none.
+    out current_names  text[]
+) language plpgsql volatile as $$
+#variable_conflict use_variable
+declare
+    at timestamptz;
+begin
+    perform pg_advisory_xact_lock(24560174593821772); -- The letters WAYBILL as a number.
+
+    select e.position, e.recorded_at into head, at
+    from events e where e.position >= hint order by e.position desc limit 1;
+    if not found then
+        select e.position, e.recorded_at into head, at from events e order by e.position desc limit 1;
+        head := coalesce(head, 0);
+    end if;
+    -- Never before the last event, should the clock be set back. Kept to the millisecond.
+    at := greatest(date_trunc('milliseconds', clock_timestamp()), at);
+
+    written := not exists (select from commands c where c.command_id = any (known_ids))
+        and not exists (
+            select from unnest(stream_ids, stream_names, stream_bases) as b (id, name, base)
+            left join streams s on s.stream_id = b.id
+            where coalesce(s.version, 0) <> b.base or s.category <> b.name);
+
+    if not written then
+        select array_agg(c.command_id), array_agg(c.request_hash), array_agg(c.version),
+               array_agg(c.position), array_agg(c.refusal_code), array_agg(c.refusal_detail)
+        into found_ids, found_hashes, found_versions, found_positions, found_codes, found_details
+        from commands c where c.command_id = any (known_ids);
+        select array_agg(coalesce(s.version, 0) order by b.ordinal), array_agg(s.category order by b.ordinal)
+        into current_versions, current_names
+        from unnest(stream_ids) with ordinality as b (id, ordinal)
+        left join streams s on s.stream_id = b.id;
+        return;
+    end if;
+
+    if cardinality(event_ids) > 0 then
+        insert into streams (stream_id, category, version, first_position, last_position)
+        select b.id, b.name, b.version, head + b.first, head + b.last
+        from unnest(stream_ids, stream_names, stream_bases, stream_versions, stream_firsts, stream_lasts)
+            as b (id, name, base, version, first, last)
+        where b.base = 0 and b.version > 0;
+
+        update streams s set version = b.version, last_position = head + b.last
+        from unnest(stream_ids, stream_bases, stream_versions, stream_lasts) as b (id, base, version, last)
+        where s.stream_id = b.id and b.base > 0 and b.version > b.base;
+
+        insert into events (
+            position, stream_id, stream_version, event_id, command_id, correlation_id, causation_id,
+            occurred_at, recorded_at, slice, category, event_type, actor, traceparent, payload)
+        select head + e.ordinal, e.stream_id, e.version, e.id, e.command_id, e.correlation_id, e.causation_id,
+            e.occurred_at, at, e.slice, e.category, e.type, e.actor, e.traceparent, e.payload
+        from unnest(
+            event_streams, event_versions, event_ids, event_commands, event_correlations, event_causations,
+            event_times, event_slices, event_categories, event_types, event_actors, event_traces,
+            event_payloads)
+        with ordinality as e (
+            stream_id, version, id, command_id, correlation_id, causation_id,
+            occurred_at, slice, category, type, actor, traceparent,
+            payload, ordinal);
+    end if;
+
+    insert into commands (
+        command_id, request_hash, stream_id, version, position, recorded_at, refusal_code, refusal_detail)
+    select c.id, c.hash, c.stream_id, c.version, head + c.last, at, c.code, c.detail
+    from unnest(
+        command_ids, command_hashes, command_streams, command_versions, command_lasts,
+        command_codes, command_details)
+        as c (id, hash, stream_id, version, last, code, detail);
+end $$;

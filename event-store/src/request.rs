@@ -1,0 +1,116 @@
+//! A command on its way to the log, and what can never be stored.
+
+use std::collections::HashSet;
+
+use schemas::{StreamId, Version};
+use tokio::sync::oneshot;
+
+use crate::ticket::Ticket;
+use crate::{Append, AppendError, Done};
+
+/// The most streams that one command touches: a reservation of every line of an order, twice over.
+pub(crate) const STREAMS_MAX: usize = 512;
+/// The most events of one command.
+pub(crate) const EVENTS_MAX: usize = 1000;
+/// The largest payload of one command, its events together, in bytes.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// The longest name of an event type, an actor or a refusal, in bytes.
+pub(crate) const NAME_BYTES_MAX: usize = 200;
+/// The longest detail of a refusal and the longest trace context, in bytes.
+pub(crate) const DETAIL_BYTES_MAX: usize = 4096;
+
+/// A command on its way to the log.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) append: Append,
+    /// Streams that it was decided on and does not write: they must not have moved either.
+    pub(crate) reads: Vec<(StreamId, Version)>,
+    /// The commands, not yet written when this was decided, whose events it builds on.
+    pub(crate) after: Vec<Ticket>,
+    pub(crate) ticket: Ticket,
+    pub(crate) reply: oneshot::Sender<Result<Done, AppendError>>,
+}
+
+impl Request {
+    /// Every stream it builds on, with the version that it must have.
+    pub(crate) fn bases(&self) -> impl Iterator<Item = (StreamId, Version)> {
+        let writes = self.append.writes.iter().map(|write| (write.stream, write.expected));
+        writes.chain(self.reads.iter().copied())
+    }
+
+    /// Every stream it writes, with the version that it leaves.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = (StreamId, Version)> {
+        self.append.writes.iter().map(|write| (write.stream, write.end()))
+    }
+
+    /// The version that answers the command.
+    pub(crate) fn answer(&self) -> Version {
+        let (stream, version) = self.append.answers;
+        self.ends().find(|(written, _)| *written == stream).map_or(version, |(_, end)| end)
+    }
+
+    /// About how much of the batch it takes, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let events = self.append.writes.iter().flat_map(|write| &write.events);
+        events.map(|event| event.payload.len() + 256).sum::<usize>() + 256
+    }
+}
+
+impl crate::Write {
+    /// The version that the stream has afterwards.
+    pub(crate) fn end(&self) -> Version {
+        self.expected + Version::try_from(self.events.len()).unwrap_or(Version::MAX)
+    }
+}
+
+/// Finds what Postgres would refuse, before it fails a whole batch.
+pub(crate) fn check(append: &Append, reads: &[(StreamId, Version)]) -> Result<(), AppendError> {
+    let mut named = HashSet::new();
+    let streams = append.writes.iter().map(|write| (write.stream, write.expected));
+    for (stream, expected) in streams.chain(reads.iter().copied()) {
+        require(expected >= 0, || format!("{stream} is expected at a negative version"))?;
+        require(named.insert(stream.id), || format!("{stream} is named twice"))?;
+    }
+    require(named.len() <= STREAMS_MAX, || format!("more than {STREAMS_MAX} streams"))?;
+    require(append.writes.iter().all(|write| !write.events.is_empty()), || {
+        "a write without events".to_owned()
+    })?;
+    let events = || append.writes.iter().flat_map(|write| &write.events);
+    require(events().count() <= EVENTS_MAX, || format!("more than {EVENTS_MAX} events"))?;
+    let bytes = events().map(|event| event.payload.len()).sum::<usize>();
+    require(bytes <= PAYLOAD_BYTES_MAX, || {
+        format!("{bytes} bytes of events, {PAYLOAD_BYTES_MAX} are the most")
+    })?;
+    require(append.refused.is_none() || append.writes.is_empty(), || {
+        "a refusal that writes events".to_owned()
+    })?;
+
+    text("an actor", &append.meta.actor, NAME_BYTES_MAX)?;
+    text("a trace context", append.meta.traceparent.as_deref().unwrap_or(""), DETAIL_BYTES_MAX)?;
+    if let Some(refused) = &append.refused {
+        text("a refusal's code", &refused.code, NAME_BYTES_MAX)?;
+        text("a refusal's detail", &refused.detail, DETAIL_BYTES_MAX)?;
+    }
+    for event in events() {
+        text("an event's type", &event.event_type, NAME_BYTES_MAX)?;
+        require(!has_nul(&event.payload), || "an event's text contains NUL".to_owned())?;
+    }
+    Ok(())
+}
+
+fn text(what: &str, text: &str, bytes_max: usize) -> Result<(), AppendError> {
+    require(text.len() <= bytes_max, || format!("{what} of more than {bytes_max} bytes"))?;
+    require(!text.contains('\0'), || format!("{what} that contains NUL"))
+}
+
+fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), AppendError> {
+    if holds { Ok(()) } else { Err(AppendError::Invalid(otherwise())) }
+}
+
+/// Whether a JSON text contains NUL, bare or escaped. (`\\u0000` is a backslash and five letters.)
+fn has_nul(json: &str) -> bool {
+    json.contains('\0')
+        || json.match_indices("\\u0000").any(|(at, _)| {
+            json.as_bytes()[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0
+        })
+}

@@ -1,0 +1,305 @@
+//! The one task of a process that writes: gathers what waits, writes it, answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use schemas::Position;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, PgConnection};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::{Answers, Round, judge};
+use crate::request::Request;
+use crate::statement::{self, Outcome};
+use crate::ticket::Fate;
+use crate::{AppendError, Error};
+
+/// The most commands in a batch.
+const BATCH_COMMANDS_MAX: usize = 512;
+/// About the most bytes in a batch; a single command may be larger.
+const BATCH_BYTES_MAX: usize = 256 * 1024;
+/// How long a batch is sent again before its callers are told to come back.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
+/// How long one statement may take before its connection is given up.
+const STATEMENT_TIME_MAX: Duration = Duration::from_secs(30);
+/// The wait before the second attempt; it doubles from there.
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(20);
+/// The longest wait between two attempts.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+/// How often partitions are made ahead.
+const AHEAD_EVERY: Duration = Duration::from_secs(600);
+
+/// The task that writes. Run it once per store.
+#[derive(Debug)]
+pub struct Writer {
+    pub(crate) queue: mpsc::Receiver<Request>,
+    /// Bytes that wait in the queue; whoever sends adds, the writer takes away.
+    pub(crate) queued_bytes: Arc<AtomicUsize>,
+    pub(crate) connect: PgConnectOptions,
+    pub(crate) head: watch::Sender<Position>,
+    pub(crate) poke: Option<(async_nats::Client, String)>,
+    pub(crate) connection: Option<PgConnection>,
+}
+
+/// Why a round did not come through.
+enum Failure {
+    /// The connection broke, or the server cannot work right now: the outcome may be unknown.
+    Lost(sqlx::Error),
+    /// A row has no partition to go to.
+    NoPartition(sqlx::Error),
+    /// Something in the round is not to Postgres's liking.
+    Refused(sqlx::Error),
+}
+
+impl Writer {
+    /// Writes batches until `drain` is cancelled and the queue is empty.
+    pub async fn run(mut self, drain: CancellationToken) {
+        let mut ahead = interval(AHEAD_EVERY);
+        ahead.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut overflow = None;
+        loop {
+            let first = match overflow.take() {
+                Some(request) => Some(request),
+                None => tokio::select! {
+                    biased;
+                    () = drain.cancelled(), if !self.queue.is_closed() => {
+                        self.queue.close();
+                        continue;
+                    }
+                    _ = ahead.tick() => {
+                        self.make_partitions().await;
+                        continue;
+                    }
+                    request = self.queue.recv() => request,
+                },
+            };
+            let Some(first) = first else { return };
+            let (batch, left) = self.gather(first);
+            overflow = left;
+            self.write(batch).await;
+        }
+    }
+
+    /// What waits, up to the limits of a batch; and the command that no longer fits.
+    fn gather(&mut self, first: Request) -> (Vec<Request>, Option<Request>) {
+        let mut bytes = first.bytes();
+        let mut batch = vec![first];
+        while batch.len() < BATCH_COMMANDS_MAX {
+            let Ok(request) = self.queue.try_recv() else { break };
+            bytes += request.bytes();
+            if bytes > BATCH_BYTES_MAX {
+                return (batch, Some(request));
+            }
+            batch.push(request);
+        }
+        (batch, None)
+    }
+
+    async fn write(&mut self, batch: Vec<Request>) {
+        let bytes = batch.iter().map(Request::bytes).sum();
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        // A part that Postgres refuses is halved until the culprit stands alone; the first part
+        // is on top.
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            if let Some((first, second)) = self.write_part(part).await {
+                parts.push(second);
+                parts.push(first);
+            }
+        }
+    }
+
+    /// Answers everybody in `waiting`, or gives them back in two halves.
+    async fn write_part(
+        &mut self,
+        mut waiting: Vec<Request>,
+    ) -> Option<(Vec<Request>, Vec<Request>)> {
+        let started = Instant::now();
+        let mut delay = RETRY_DELAY_MIN;
+        let (mut alone, mut resent) = (false, false);
+        loop {
+            waiting = without_orphans(waiting);
+            if waiting.is_empty() {
+                return None;
+            }
+            let round = Round::compose(&waiting, alone);
+            match self.send(&waiting, &round).await {
+                Ok(Outcome::Written { head }) => {
+                    self.announce(head + round.included.last().map_or(0, |(_, events)| *events));
+                    let answers = round.finish(&waiting, head);
+                    waiting = settle(waiting, answers, resent);
+                    alone = false;
+                }
+                Ok(Outcome::Stale(facts)) => {
+                    let before = waiting.len();
+                    let answers = judge(&waiting, &facts);
+                    waiting = settle(waiting, answers, resent);
+                    // Nobody was answered: the first one alone is either written or answered.
+                    alone = waiting.len() == before;
+                }
+                Err(Failure::Lost(error)) if started.elapsed() < GIVE_UP_AFTER => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "append will be sent again"
+                    );
+                    resent = true;
+                    sleep(delay).await;
+                    delay = (delay * 2).min(RETRY_DELAY_MAX);
+                }
+                Err(Failure::NoPartition(_)) if started.elapsed() < GIVE_UP_AFTER => {
+                    self.make_partitions().await;
+                    sleep(delay).await;
+                    delay = (delay * 2).min(RETRY_DELAY_MAX);
+                }
+                Err(Failure::Refused(error)) if waiting.len() == 1 => {
+                    fail(waiting, || AppendError::Invalid(error.to_string()));
+                    return None;
+                }
+                Err(Failure::Refused(_)) => {
+                    let second = waiting.split_off(waiting.len() / 2);
+                    return Some((waiting, second));
+                }
+                Err(Failure::Lost(error) | Failure::NoPartition(error)) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "append given up");
+                    let why = error.to_string();
+                    fail(waiting, || {
+                        let error = Error::Database(sqlx::Error::Protocol(why.clone()));
+                        AppendError::Unavailable(Box::new(error))
+                    });
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// One round trip. A connection on which anything went wrong but a refusal is dropped.
+    async fn send(&mut self, waiting: &[Request], round: &Round) -> Result<Outcome, Failure> {
+        let hint = *self.head.borrow();
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connect_writer(&self.connect).await.map_err(Failure::Lost)?,
+        };
+        let sent = statement::append(&mut connection, hint, waiting, round);
+        let sent = match timeout(STATEMENT_TIME_MAX, sent).await {
+            Ok(sent) => sent.map_err(Failure::from),
+            Err(_) => Err(Failure::Lost(sqlx::Error::PoolTimedOut)),
+        };
+        if !matches!(sent, Err(Failure::Lost(_))) {
+            self.connection = Some(connection);
+        }
+        sent
+    }
+
+    /// Tells the readers of this process and of others that the log has grown.
+    fn announce(&self, head: Position) {
+        let grown = self.head.send_if_modified(|known| {
+            let grown = head > *known;
+            *known = head.max(*known);
+            grown
+        });
+        if let Some((client, subject)) = self.poke.as_ref().filter(|_| grown) {
+            // A poke that would have to wait is not worth waiting for: readers also poll.
+            let poke = client.publish(subject.clone(), head.to_string().into());
+            let _ = poke.now_or_never();
+        }
+    }
+
+    /// Has the partitions made that the next appends need.
+    async fn make_partitions(&mut self) {
+        let made = async {
+            let mut connection = match self.connection.take() {
+                Some(connection) => connection,
+                None => connect_writer(&self.connect).await?,
+            };
+            sqlx::query("select log_ahead()").execute(&mut connection).await?;
+            self.connection = Some(connection);
+            Ok::<_, sqlx::Error>(())
+        };
+        if let Ok(Err(error)) = timeout(STATEMENT_TIME_MAX, made).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "no partitions made ahead");
+        }
+    }
+}
+
+/// A connection that appends: the same few statements for ever, so they are planned once, by
+/// index whatever the tables' statistics say while these are young, and never compiled.
+async fn connect_writer(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let options = options.clone().application_name("waybill writer").options([
+        ("jit", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        ("statement_timeout", "20s"),
+    ]);
+    let mut connection = timeout(STATEMENT_TIME_MAX, options.connect())
+        .await
+        .map_err(|_| sqlx::Error::PoolTimedOut)??;
+    sqlx::query("set role waybill_write").execute(&mut connection).await?;
+    Ok(connection)
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        let Some(code) = error.as_database_error().and_then(|database| database.code()) else {
+            return match error {
+                sqlx::Error::Encode(_) => Self::Refused(error),
+                _ => Self::Lost(error),
+            };
+        };
+        match code.as_ref() {
+            "23514" => Self::NoPartition(error),
+            // Data that does not fit, and rows that break a constraint.
+            code if code.starts_with("22") || code.starts_with("23") => Self::Refused(error),
+            _ => Self::Lost(error),
+        }
+    }
+}
+
+/// Answers those whose foundation has failed. They decided on events that are not in the log.
+fn without_orphans(mut waiting: Vec<Request>) -> Vec<Request> {
+    loop {
+        let lost = waiting.iter().map(|request| {
+            let lost = request.after.iter().any(|ticket| match ticket.fate() {
+                Fate::Written => false,
+                Fate::Failed => true,
+                Fate::Pending => !waiting.iter().any(|other| other.ticket.is(ticket)),
+            });
+            let stream = request.bases().next().filter(|_| lost);
+            stream.map(|(stream, current)| Err(AppendError::Conflict { stream, current }))
+        });
+        let answers: Answers = lost.collect();
+        if answers.iter().all(Option::is_none) {
+            return waiting;
+        }
+        waiting = settle(waiting, answers, false);
+    }
+}
+
+/// Hands out answers and keeps those who have none yet. What was answered to our own earlier
+/// attempt (`resent`) is not called a replay.
+fn settle(waiting: Vec<Request>, answers: Answers, resent: bool) -> Vec<Request> {
+    let mut left = Vec::new();
+    for (request, answer) in waiting.into_iter().zip(answers) {
+        let Some(mut answer) = answer else {
+            left.push(request);
+            continue;
+        };
+        request.ticket.settle(matches!(&answer, Ok(done) if !done.replayed));
+        if let Ok(done) = &mut answer {
+            done.replayed &= !resent;
+        }
+        // Whoever asked may have gone; the log does not mind.
+        let _ = request.reply.send(answer);
+    }
+    left
+}
+
+fn fail(waiting: Vec<Request>, error: impl Fn() -> AppendError) {
+    let answers = waiting.iter().map(|_| Some(Err(error()))).collect();
+    settle(waiting, answers, false);
+}
