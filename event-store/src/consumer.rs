@@ -1,14 +1,31 @@
 //! Whoever follows the log: a fenced checkpoint, bounded retries, and parked streams.
+//!
+//! A *projector* writes rows in one transaction with its checkpoint. A *reactor* acts on the
+//! world, many events at a time, and may see the last ones again after a crash. For both, what
+//! cannot be taken parks its stream (or key) in order, and what is wrong with the system is
+//! waited out.
+
+mod backoff;
+mod checkpoint;
+pub mod parked;
+mod projector;
+mod reactor;
+mod window;
 
 use std::future::Future;
 use std::sync::Arc;
 
 use schemas::{Position, Recorded};
 use sqlx::PgConnection;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{FeedHandle, Store};
+pub(crate) use backoff::Backoff;
+pub use checkpoint::{Progress, positions};
+pub use projector::run_projector;
+pub use reactor::run_reactor;
+
+/// Tries of one event before it is parked.
+const TRIES_MAX: u32 = 4;
 
 /// Why a consumer could not take an event.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +39,10 @@ pub enum Fault {
         /// What is wrong with it.
         why: String,
     },
+    /// The database refuses what was written (SQLSTATE class 22 or 23): one of the events is
+    /// poison, and the consumer finds out which.
+    #[error("{0}")]
+    Data(String),
     /// Something around us is down: the consumer waits and tries again, and parks nothing.
     #[error("{0}")]
     System(String),
@@ -29,7 +50,10 @@ pub enum Fault {
 
 impl From<sqlx::Error> for Fault {
     fn from(error: sqlx::Error) -> Self {
-        Self::System(error.to_string())
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        let data = code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"));
+        let why = chain(&error);
+        if data { Self::Data(why) } else { Self::System(why) }
     }
 }
 
@@ -39,7 +63,8 @@ pub trait Projector: Send + 'static {
     fn name(&self) -> &str;
 
     /// Writes what `events` mean. Events are in order, without holes, each seen once; those of
-    /// parked streams are left out.
+    /// parked streams are left out. After a fault everything is rolled back, and the same events
+    /// come again, perhaps fewer at a time.
     fn apply(
         &mut self,
         tx: &mut PgConnection,
@@ -61,24 +86,16 @@ pub trait Reactor: Send + Sync + 'static {
     fn react(&self, event: &Recorded) -> impl Future<Output = Result<(), Fault>> + Send;
 }
 
-/// Runs a projector until `drain` is cancelled.
-pub async fn run_projector<P: Projector>(
-    store: Store,
-    feed: FeedHandle,
-    projector: P,
-    drain: CancellationToken,
-) {
-    let _ = (store, feed, projector, drain);
-    unimplemented!()
-}
-
-/// Runs a reactor until `drain` is cancelled.
-pub async fn run_reactor<R: Reactor>(
-    store: Store,
-    feed: FeedHandle,
-    reactor: R,
-    drain: CancellationToken,
-) {
-    let _ = (store, feed, reactor, drain);
-    unimplemented!()
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
 }

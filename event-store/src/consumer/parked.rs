@@ -1,0 +1,165 @@
+//! What consumers could not take: whose, since when, why, and how much waits behind it.
+
+use std::collections::HashSet;
+
+use schemas::{Position, Recorded, StreamId, Timestamp};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+/// Parked streams that one call lists.
+const LIST_MAX: i64 = 1_000;
+
+/// Bytes of a reason that are kept.
+const REASON_BYTES_MAX: usize = 2_000;
+
+/// One parked stream of one consumer.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct Parked {
+    /// Whose progress it would have been.
+    pub consumer: String,
+    /// What waits in order: the stream for projections, the reactor's key for reactors.
+    pub key: Uuid,
+    /// The stream of the event that could not be taken.
+    pub stream_id: Uuid,
+    /// Its context.
+    pub category: String,
+    /// The event that could not be taken.
+    pub first_position: Position,
+    /// Why not.
+    pub reason: String,
+    /// The same for what probably has the same cause.
+    pub fingerprint: String,
+    /// Since when.
+    pub parked_at: Timestamp,
+    /// Events that wait, the first one included.
+    pub waiting: i64,
+}
+
+/// What is parked, oldest first; at most 1,000 streams.
+///
+/// # Errors
+/// If the database is away.
+pub async fn list(pool: &PgPool) -> Result<Vec<Parked>, crate::Error> {
+    let rows = sqlx::query_as(
+        "select consumer, key, stream_id, category, first_position, reason, fingerprint, parked_at,
+                (select count(*) from parked_events
+                 where parked_events.consumer = parked_streams.consumer
+                   and parked_events.key = parked_streams.key) as waiting
+         from parked_streams order by parked_at, consumer, key limit $1",
+    );
+    Ok(rows.bind(LIST_MAX).fetch_all(pool).await?)
+}
+
+/// How many streams each consumer has parked; those with none are left out.
+///
+/// # Errors
+/// If the database is away.
+pub async fn counts(pool: &PgPool) -> Result<Vec<(String, i64)>, crate::Error> {
+    let rows = sqlx::query_as(
+        "select consumer, count(*) from parked_streams group by consumer order by consumer",
+    );
+    Ok(rows.fetch_all(pool).await?)
+}
+
+/// The keys that `consumer` has parked.
+pub(super) async fn keys(pool: &PgPool, consumer: &str) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let rows = sqlx::query_scalar("select key from parked_streams where consumer = $1");
+    Ok(rows.bind(consumer).fetch_all(pool).await?.into_iter().collect())
+}
+
+/// Which of `keys` are still parked. They stay so until the transaction ends.
+pub(super) async fn still_parked(
+    connection: &mut PgConnection,
+    consumer: &str,
+    keys: &[Uuid],
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let rows = sqlx::query_scalar(
+        "select key from parked_streams where consumer = $1 and key = any($2) for share",
+    );
+    Ok(rows.bind(consumer).bind(keys).fetch_all(connection).await?.into_iter().collect())
+}
+
+/// Parks `key` for `consumer`, from `event` on.
+pub(super) async fn park(
+    connection: &mut PgConnection,
+    consumer: &str,
+    key: Uuid,
+    event: &Recorded,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    let StreamId { category, id } = event.stream;
+    sqlx::query(
+        "insert into parked_streams
+             (consumer, key, stream_id, category, first_position, reason, fingerprint)
+         values ($1, $2, $3, $4, $5, $6, $7) on conflict (consumer, key) do nothing",
+    )
+    .bind(consumer)
+    .bind(key)
+    .bind(id)
+    .bind(category.as_str())
+    .bind(event.position)
+    .bind(shortened(reason))
+    .bind(fingerprint(&event.event_type, reason))
+    .execute(&mut *connection)
+    .await?;
+    hold(connection, consumer, &[(key, event.position)]).await
+}
+
+/// Lets events wait behind what is parked.
+pub(super) async fn hold(
+    connection: &mut PgConnection,
+    consumer: &str,
+    events: &[(Uuid, Position)],
+) -> Result<(), sqlx::Error> {
+    let (keys, positions): (Vec<Uuid>, Vec<Position>) = events.iter().copied().unzip();
+    sqlx::query(
+        "insert into parked_events (consumer, key, position)
+         select $1, key, position from unnest($2::uuid[], $3::bigint[]) as held (key, position)
+         on conflict do nothing",
+    )
+    .bind(consumer)
+    .bind(keys)
+    .bind(positions)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Cuts at a character's edge, and leaves out what Postgres cannot store.
+fn shortened(reason: &str) -> String {
+    let mut end = reason.len().min(REASON_BYTES_MAX);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    reason[..end].replace('\0', "")
+}
+
+/// Type and reason without the numbers in it, hashed (FNV-1a, 64 bits).
+fn fingerprint(event_type: &str, reason: &str) -> String {
+    let words = event_type.bytes().chain([b'|']);
+    let words = words.chain(reason.bytes().filter(|byte| !byte.is_ascii_digit()));
+    let hash = words.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_do_not_make_another_cause() {
+        let one = fingerprint("order.placed.v1", "event 17: no row 3");
+        assert_eq!(one, fingerprint("order.placed.v1", "event 9: no row 41"));
+        assert_ne!(one, fingerprint("order.placed.v1", "event 9: no column 41"));
+        assert_ne!(one, fingerprint("order.placed", "event 9: no row 41"));
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let long = "ü\0".repeat(REASON_BYTES_MAX);
+        let kept = shortened(&long);
+        assert!(kept.len() <= REASON_BYTES_MAX && kept.chars().all(|char| char == 'ü'));
+    }
+}

@@ -1,0 +1,233 @@
+//! The JetStream side of the relay: the stream, what it holds, and how more gets into it.
+
+use std::time::Duration;
+
+use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
+use async_nats::jetstream::context::{GetStreamErrorKind, PublishAckFuture, PublishErrorKind};
+use async_nats::jetstream::{self, stream};
+use schemas::Position;
+
+use crate::feed::wire::{self, Raw};
+
+/// How long the stream keeps a message, in total and at most. History lives in Postgres.
+const AGE_MAX: Duration = Duration::from_secs(72 * 60 * 60);
+const BYTES_MAX: i64 = 256 * 1024 * 1024;
+const MESSAGES_MAX: i64 = 1_000_000;
+
+/// How long JetStream remembers message ids: longer than any election of a stream leader, over
+/// which the relay sends the same message again.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// Events before the head that a new stream starts with.
+const START_EVENTS_MAX: i64 = 1_000;
+
+/// How long to wait for JetStream's word.
+const ACK_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Why something was not published.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PublishError {
+    #[error("there is no stream")]
+    NoStream,
+    #[error("JetStream did not take an event")]
+    Refused(#[source] jetstream::context::PublishError),
+    #[error("JetStream does not answer")]
+    JetStream(#[source] async_nats::Error),
+}
+
+impl PublishError {
+    fn other(error: impl Into<async_nats::Error>) -> Self {
+        Self::JetStream(error.into())
+    }
+
+    /// Whether the message before was not the one we named.
+    fn is_wrong_tip(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.kind() == PublishErrorKind::WrongLastSequence)
+    }
+}
+
+impl From<jetstream::context::PublishError> for PublishError {
+    fn from(error: jetstream::context::PublishError) -> Self {
+        match error.kind() {
+            PublishErrorKind::StreamNotFound => Self::NoStream,
+            _ => Self::Refused(error),
+        }
+    }
+}
+
+/// How far a window got.
+pub(super) struct Outcome {
+    /// The last event that JetStream confirmed; everything before it was confirmed too.
+    pub(super) published: Option<Position>,
+    /// Why it got no further.
+    pub(super) error: Option<PublishError>,
+}
+
+/// Publishes into the stream of one log.
+pub(super) struct Publisher {
+    context: jetstream::Context,
+    log: String,
+    /// The stream's last sequence number, where we know it: then every message names the one
+    /// before it, and what follows on a lost message is refused instead of closing the gap.
+    tip: Option<u64>,
+}
+
+impl Publisher {
+    pub(super) fn new(nats: &async_nats::Client, log: &str) -> Self {
+        let context = jetstream::ContextBuilder::new().timeout(ACK_WAIT_MAX).build(nats.clone());
+        Self { context, log: log.to_owned(), tip: None }
+    }
+
+    /// Makes or updates the stream, and tells after which position to go on.
+    pub(super) async fn open(&mut self, head: Position) -> Result<Position, PublishError> {
+        let start = (head - START_EVENTS_MAX).max(0);
+        let stream = self.ensure().await?;
+        let state = &stream.cached_info().state;
+        self.tip = Some(state.last_sequence);
+        if state.messages == 0 {
+            return Ok(start);
+        }
+        let last = match stream.get_raw_message(state.last_sequence).await {
+            Ok(last) => wire::position(&last.headers),
+            Err(error) if error.kind() == stream::RawMessageErrorKind::NoMessageFound => None,
+            Err(error) => return Err(PublishError::other(error)),
+        };
+        match last {
+            Some(last) if last <= head => Ok(last.max(start)),
+            Some(last) => {
+                // The database was restored to an earlier state, or is another one: the stream
+                // tells a history that did not happen, and would take our events for repetitions.
+                tracing::error!(log = self.log, last, head, "the stream is ahead of the log");
+                let name = wire::stream_name(&self.log);
+                self.context.delete_stream(name).await.map_err(PublishError::other)?;
+                self.tip = Some(self.ensure().await?.cached_info().state.last_sequence);
+                Ok(start)
+            }
+            None => {
+                tracing::warn!(log = self.log, "the last message of the stream is not ours");
+                Ok(start)
+            }
+        }
+    }
+
+    /// The stream as we want it, without touching what we have no opinion about.
+    async fn ensure(&self) -> Result<stream::Stream, PublishError> {
+        let name = wire::stream_name(&self.log);
+        let known = match self.context.get_stream(&name).await {
+            Ok(known) => Some(known),
+            Err(error) if is_missing(&error) => None,
+            Err(error) => return Err(PublishError::other(error)),
+        };
+        let before = known.as_ref().map(|known| known.cached_info().config.clone());
+        let wanted = stream::Config {
+            name: name.clone(),
+            subjects: vec![wire::subjects(&self.log)],
+            max_age: AGE_MAX,
+            max_bytes: BYTES_MAX,
+            max_messages: MESSAGES_MAX,
+            duplicate_window: DUPLICATE_WINDOW,
+            ..before.clone().unwrap_or_else(|| stream::Config {
+                storage: stream::StorageType::File,
+                discard: stream::DiscardPolicy::Old,
+                ..stream::Config::default()
+            })
+        };
+        match known {
+            Some(known) if before.as_ref() == Some(&wanted) => return Ok(known),
+            Some(_) => {
+                drop(self.context.update_stream(&wanted).await.map_err(PublishError::other)?)
+            }
+            None => drop(self.context.create_stream(&wanted).await.map_err(PublishError::other)?),
+        }
+        self.context.get_stream(&name).await.map_err(PublishError::other)
+    }
+
+    /// Whether the stream is still there.
+    pub(super) async fn stream_exists(&self) -> Result<bool, PublishError> {
+        match self.context.get_stream(wire::stream_name(&self.log)).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(PublishError::other(error)),
+        }
+    }
+
+    /// Publishes a window of events and waits until JetStream has confirmed them, in order.
+    pub(super) async fn publish(&mut self, rows: &[Raw]) -> Outcome {
+        let mut published = None;
+        let mut rest = rows;
+        loop {
+            let (confirmed, result) = self.window(rest).await;
+            if let Some(last) = rest[..confirmed].last() {
+                published = Some(last.position);
+            }
+            rest = &rest[confirmed..];
+            match result {
+                Ok(()) => return Outcome { published, error: None },
+                // Somebody else wrote, or a message was lost: send what is left without naming
+                // the one before. What did arrive is known by its id.
+                Err(error) if error.is_wrong_tip() && self.tip.take().is_some() => {}
+                Err(error) => {
+                    self.tip = None;
+                    return Outcome { published, error: Some(error) };
+                }
+            }
+        }
+    }
+
+    /// Sends events without waiting in between, then waits for every one; tells how many were
+    /// confirmed before the first that was not.
+    async fn window(&mut self, rows: &[Raw]) -> (usize, Result<(), PublishError>) {
+        let mut acks = Vec::with_capacity(rows.len());
+        let mut result = Ok(());
+        let mut before = self.tip;
+        for row in rows {
+            match self.send(row, before).await {
+                Ok(ack) => {
+                    before = before.map(|before| before + u64::from(ack.is_some()));
+                    acks.push(ack);
+                }
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        let sent = acks.len();
+        for (confirmed, ack) in acks.into_iter().enumerate() {
+            let Some(ack) = ack else { continue };
+            match ack.await {
+                Ok(ack) => self.tip = (!ack.duplicate).then_some(ack.sequence),
+                Err(error) => return (confirmed, Err(error.into())),
+            }
+        }
+        // If sending broke off, everything that was sent has been confirmed.
+        (sent, result)
+    }
+
+    /// Sends one event; none if JetStream can never take it.
+    async fn send(
+        &self,
+        row: &Raw,
+        before: Option<u64>,
+    ) -> Result<Option<PublishAckFuture>, PublishError> {
+        let mut headers = row.headers(&self.log);
+        if let Some(before) = before {
+            headers.insert(NATS_EXPECTED_LAST_SEQUENCE, before.to_string());
+        }
+        let payload = row.payload.clone().into();
+        match self.context.publish_with_headers(row.subject(&self.log), headers, payload).await {
+            Ok(ack) => Ok(Some(ack)),
+            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                let position = row.position;
+                tracing::warn!(log = self.log, position, "too large for NATS: not published");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn is_missing(error: &jetstream::context::GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error)
+        if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND)
+}
