@@ -1,0 +1,188 @@
+//! From what the provider said to what is recorded. Pure; the whole of it is the table in its
+//! tests.
+
+use schemas::payment::{Command, Operation, ProviderStatus};
+use schemas::{Money, PaymentId, RefundId};
+
+use super::provider::Intent;
+use crate::outcome::{Outcome, Rejection};
+use crate::record::text;
+
+/// Declines after which another attempt of the same customer is not wanted, whatever the card:
+/// somebody took the card for stolen, lost, forged or misused.
+///
+/// Source: Stripe, "Decline codes".
+const FINAL_DECLINES: [&str; 11] = [
+    "fraudulent",
+    "lost_card",
+    "merchant_blacklist",
+    "pickup_card",
+    "restricted_card",
+    "revocation_of_all_authorizations",
+    "revocation_of_authorization",
+    "security_violation",
+    "service_not_allowed",
+    "stolen_card",
+    "stop_payment_order",
+];
+
+/// What follows from an outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The aggregate is to know.
+    Record(Command),
+    /// Nothing follows yet: the same question is put again later.
+    Wait(String),
+    /// Nothing can follow as things are: somebody has to look.
+    Park(String),
+}
+
+impl Next {
+    /// What is unknown still has been recorded before: it is asked again later.
+    pub(super) fn or_wait(self) -> Self {
+        match self {
+            Self::Record(Command::RecordUnknown { .. }) => {
+                Self::Wait("the outcome is still unknown".to_owned())
+            }
+            next => next,
+        }
+    }
+}
+
+fn wait_or_park<T>(outcome: Outcome<T>) -> Next {
+    match outcome {
+        Outcome::Transient(why) | Outcome::Unknown(why) => Next::Wait(why),
+        Outcome::Rejected(rejection) => park(&rejection),
+        Outcome::Ok(_) => Next::Park("the provider's answer makes no sense".to_owned()),
+    }
+}
+
+fn park(rejection: &Rejection) -> Next {
+    let message = rejection.field("message").unwrap_or_default();
+    Next::Park(format!("the provider refuses the question: {}: {message}", rejection.code()))
+}
+
+/// Our own mistake: another question was put under the same key.
+fn is_ours(rejection: &Rejection) -> bool {
+    rejection.field("type") == Some("idempotency_error")
+}
+
+fn record_state(intent: Intent) -> Next {
+    Next::Record(Command::RecordProviderState {
+        provider_ref: intent.id,
+        status: intent.status,
+        // Only what was held could be taken, and an uncaptured hold is the whole amount.
+        authorised: match intent.status {
+            ProviderStatus::RequiresCapture => intent.capturable,
+            _ => intent.amount,
+        },
+        captured: intent.received,
+        until: intent.until,
+    })
+}
+
+/// After asking to hold money.
+pub(super) fn authorised(op: u32, outcome: Outcome<Intent>) -> Next {
+    let unknown = Command::RecordUnknown { op, operation: Operation::Authorise };
+    match outcome {
+        Outcome::Ok(intent) => match intent.status {
+            ProviderStatus::RequiresCapture => Next::Record(Command::RecordAuthorised {
+                op,
+                provider_ref: intent.id,
+                amount: intent.capturable,
+                until: intent.until,
+            }),
+            ProviderStatus::RequiresMethod => Next::Record(Command::RecordDeclined {
+                op,
+                provider_ref: Some(intent.id),
+                code: text("requires_payment_method"),
+                retryable: true,
+            }),
+            ProviderStatus::Succeeded | ProviderStatus::Cancelled => record_state(intent),
+            ProviderStatus::Processing => Next::Record(unknown),
+        },
+        Outcome::Rejected(rejection) if is_ours(&rejection) => park(&rejection),
+        Outcome::Rejected(rejection) => {
+            let code =
+                rejection.field("decline_code").map_or_else(|| rejection.code(), str::to_owned);
+            Next::Record(Command::RecordDeclined {
+                op,
+                provider_ref: Intent::of(&rejection).map(|intent| intent.id),
+                retryable: rejection.status == 402 && !FINAL_DECLINES.contains(&code.as_str()),
+                code: text(&code),
+            })
+        }
+        Outcome::Unknown(_) => Next::Record(unknown),
+        Outcome::Transient(why) => Next::Wait(why),
+    }
+}
+
+/// After asking to take money.
+pub(super) fn captured(op: u32, outcome: Outcome<Intent>) -> Next {
+    let unknown = Command::RecordUnknown { op, operation: Operation::Capture };
+    match outcome {
+        Outcome::Ok(intent) => match intent.status {
+            ProviderStatus::Succeeded => {
+                Next::Record(Command::RecordCaptured { amount: intent.received })
+            }
+            ProviderStatus::Processing => Next::Record(unknown),
+            _ => record_state(intent),
+        },
+        Outcome::Rejected(rejection) if is_ours(&rejection) => park(&rejection),
+        // It was taken before, or let go of: the provider's record says which.
+        Outcome::Rejected(rejection) => match Intent::of(&rejection) {
+            Some(intent) if intent.status == ProviderStatus::Succeeded => {
+                Next::Record(Command::RecordCaptured { amount: intent.received })
+            }
+            Some(intent) if intent.status == ProviderStatus::Cancelled => record_state(intent),
+            _ => Next::Record(Command::RecordCaptureFailed {
+                code: text(&rejection.code()),
+                retryable: false,
+            }),
+        },
+        Outcome::Unknown(_) => Next::Record(unknown),
+        Outcome::Transient(why) => Next::Wait(why),
+    }
+}
+
+/// After asking to let go. Nobody waits for that with the customer, so it is asked until it is
+/// done.
+pub(super) fn voided(outcome: Outcome<Intent>) -> Next {
+    let intent = match outcome {
+        Outcome::Ok(intent) => Ok(intent),
+        // It had been let go of before, or it was taken in the meantime.
+        Outcome::Rejected(rejection) => Intent::of(&rejection).ok_or(Outcome::Rejected(rejection)),
+        outcome => Err(outcome),
+    };
+    match intent {
+        Ok(intent) if intent.status == ProviderStatus::Cancelled => {
+            Next::Record(Command::RecordVoided)
+        }
+        Ok(intent) => record_state(intent),
+        Err(outcome) => wait_or_park(outcome),
+    }
+}
+
+/// After asking to give money back: asked until there is an answer.
+pub(super) fn refunded(refund: RefundId, outcome: Outcome<Money>) -> Next {
+    match outcome {
+        Outcome::Ok(amount) => Next::Record(Command::RecordRefunded { refund, amount }),
+        Outcome::Rejected(rejection) if !is_ours(&rejection) => {
+            Next::Record(Command::RecordRefundFailed { refund, code: text(&rejection.code()) })
+        }
+        outcome => wait_or_park(outcome),
+    }
+}
+
+/// After looking at the provider's record of `payment`.
+pub(super) fn state(payment: PaymentId, outcome: Outcome<Intent>) -> Next {
+    match outcome {
+        Outcome::Ok(intent) => match &intent.payment_id {
+            Some(other) if *other != payment.to_string() => {
+                Next::Park(format!("the provider has {} as {other}", intent.id))
+            }
+            _ => record_state(intent),
+        },
+        outcome => wait_or_park(outcome),
+    }
+}

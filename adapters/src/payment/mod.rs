@@ -1,0 +1,169 @@
+//! Payments: hears what is asked of the provider, asks it, and records what it said.
+
+mod answer;
+mod provider;
+
+use event_store::{Fault, Reactor, Store};
+use schemas::payment::{Event, Operation};
+use schemas::{Category, Clock, Fact, OrderId, PaymentId, Recorded};
+use uuid::Uuid;
+
+use crate::record::{poison, record};
+use crate::{Config, ConfigError};
+use answer::Next;
+use provider::Provider;
+
+/// Whom the log names as the one who says so.
+const ACTOR: &str = "payment-adapter";
+/// The most events of one payment that are looked through for a question.
+const EVENTS_MAX: i64 = 1000;
+
+/// The adapter to the payment provider.
+#[derive(Debug)]
+pub struct Payments {
+    store: Store,
+    clock: Clock,
+    provider: Provider,
+}
+
+impl Payments {
+    /// Sets the adapter up.
+    ///
+    /// # Errors
+    /// Where `config` is no good.
+    pub fn new(store: Store, clock: Clock, config: &Config) -> Result<Self, ConfigError> {
+        Ok(Self { store, clock, provider: Provider::new(config)? })
+    }
+
+    /// Puts the question that `fact` is; none where it is no question.
+    async fn ask(&self, payment: PaymentId, fact: &Event) -> Option<Next> {
+        let provider = &self.provider;
+        Some(match fact {
+            Event::AuthorisationRequested { order, op, amount, method } => {
+                answer::authorised(*op, provider.hold(payment, *order, *op, *amount, method).await)
+            }
+            Event::CaptureRequested { op, amount, provider_ref, .. } => {
+                answer::captured(*op, provider.capture(payment, *op, provider_ref, *amount).await)
+            }
+            Event::VoidRequested { provider_ref: Some(provider_ref), .. } => {
+                answer::voided(provider.cancel(payment, provider_ref).await)
+            }
+            Event::RefundRequested { refund, amount, provider_ref, .. } => {
+                let asked = provider.refund(payment, *refund, provider_ref, *amount).await;
+                answer::refunded(*refund, asked)
+            }
+            Event::ProviderNotified { provider_ref, .. } => {
+                answer::state(payment, provider.retrieve(provider_ref).await)
+            }
+            _ => return None,
+        })
+    }
+
+    /// Puts a question again of whose outcome nobody knows, unless that has been settled.
+    async fn ask_again(
+        &self,
+        event: &Recorded,
+        operation: Operation,
+    ) -> Result<Option<Next>, Fault> {
+        let read = self.store.read_stream(event.stream, 0, EVENTS_MAX).await;
+        let events = read.map_err(|error| Fault::System(error.to_string()))?;
+        let facts = || {
+            events.iter().filter_map(|event| match &event.fact {
+                Fact::Payment(fact) => Some((event.version, fact)),
+                _ => None,
+            })
+        };
+        let settled =
+            |(version, fact): (i64, &Event)| version > event.version && settles(operation, fact);
+        if facts().any(settled) {
+            return Ok(None);
+        }
+        let asked =
+            facts().filter(|(version, fact)| *version < event.version && asks(operation, fact));
+        let Some((_, question)) = asked.last() else {
+            return Err(poison(event, "there is no question to this unknown outcome".to_owned()));
+        };
+        let next = self.ask(PaymentId::new(event.stream.id), question).await;
+        Ok(next.map(Next::or_wait))
+    }
+}
+
+const fn asks(operation: Operation, fact: &Event) -> bool {
+    match operation {
+        Operation::Authorise => matches!(fact, Event::AuthorisationRequested { .. }),
+        Operation::Capture => matches!(fact, Event::CaptureRequested { .. }),
+        Operation::Void => matches!(fact, Event::VoidRequested { provider_ref: Some(_), .. }),
+        Operation::Refund => matches!(fact, Event::RefundRequested { .. }),
+    }
+}
+
+const fn settles(operation: Operation, fact: &Event) -> bool {
+    match operation {
+        Operation::Authorise => {
+            matches!(fact, Event::Authorised { .. } | Event::Declined { .. } | Event::Voided { .. })
+        }
+        Operation::Capture => matches!(
+            fact,
+            Event::Captured { .. } | Event::CaptureFailed { .. } | Event::Voided { .. }
+        ),
+        Operation::Void => matches!(fact, Event::Voided { .. } | Event::Captured { .. }),
+        Operation::Refund => matches!(fact, Event::Refunded { .. } | Event::RefundFailed { .. }),
+    }
+}
+
+fn order_of(event: &Recorded) -> Option<(OrderId, &Event)> {
+    match &event.fact {
+        Fact::Payment(fact) => Some((fact.order(), fact)),
+        _ => None,
+    }
+}
+
+impl Reactor for Payments {
+    fn name(&self) -> &'static str {
+        "adapter/payments"
+    }
+
+    /// Questions of one payment are put one after the other. Looking at the provider's record and
+    /// asking again have queues of their own: neither must wait for a question that hangs, since
+    /// they are what settles it.
+    fn key(&self, event: &Recorded) -> Option<Uuid> {
+        if event.stream.category != Category::Payment {
+            return None;
+        }
+        let payment = event.stream.id;
+        match &event.fact {
+            Fact::Payment(
+                Event::AuthorisationRequested { .. }
+                | Event::CaptureRequested { .. }
+                | Event::VoidRequested { provider_ref: Some(_), .. }
+                | Event::RefundRequested { .. },
+            )
+            | Fact::Unknown { .. } => Some(payment),
+            Fact::Payment(Event::ProviderNotified { .. }) => {
+                Some(Uuid::new_v5(&payment, b"notified"))
+            }
+            Fact::Payment(Event::OutcomeUnknown { .. }) => Some(Uuid::new_v5(&payment, b"unknown")),
+            _ => None,
+        }
+    }
+
+    async fn react(&self, event: &Recorded) -> Result<(), Fault> {
+        let Some((order, fact)) = order_of(event) else {
+            return Err(poison(event, "this release cannot read it".to_owned()));
+        };
+        let next = match fact {
+            Event::OutcomeUnknown { operation, .. } => self.ask_again(event, *operation).await?,
+            fact => self.ask(PaymentId::new(event.stream.id), fact).await,
+        };
+        match next {
+            None => Ok(()),
+            Some(Next::Record(command)) => {
+                let (store, clock) = (&self.store, self.clock);
+                record::<aggregates::payment::Payment>(store, clock, ACTOR, event, order, &command)
+                    .await
+            }
+            Some(Next::Wait(why)) => Err(Fault::System(why)),
+            Some(Next::Park(why)) => Err(poison(event, why)),
+        }
+    }
+}

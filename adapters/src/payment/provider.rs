@@ -1,0 +1,199 @@
+//! The provider's API, as far as we speak it: Stripe's payment intents and refunds.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta};
+use schemas::payment::ProviderStatus;
+use schemas::{Money, OrderId, PaymentId, RefundId, Text, Timestamp};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::outbound::{Body, Outbound, Question};
+use crate::outcome::{Outcome, Rejection};
+use crate::{Config, ConfigError};
+
+/// How long money is held where the provider does not say: its own usual time.
+const HELD: TimeDelta = TimeDelta::days(7);
+/// Asks for the charge inside the intent, since only that says how long the money is held.
+const EXPAND: (&str, &str) = ("expand[]", "latest_charge");
+
+/// The provider's record of a payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Intent {
+    pub(super) id: Text,
+    pub(super) status: ProviderStatus,
+    /// What is due.
+    pub(super) amount: Money,
+    /// What is held and can be taken.
+    pub(super) capturable: Money,
+    /// What was taken.
+    pub(super) received: Money,
+    pub(super) until: Timestamp,
+    /// Which of our payments it says it is.
+    pub(super) payment_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WireIntent {
+    id: Text,
+    status: String,
+    amount: i64,
+    #[serde(default)]
+    amount_capturable: i64,
+    #[serde(default)]
+    amount_received: i64,
+    currency: String,
+    created: i64,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+    #[serde(default)]
+    latest_charge: Value,
+}
+
+impl Intent {
+    /// Reads the provider's JSON; none where it is not an intent.
+    pub(super) fn read(json: &Value) -> Option<Self> {
+        let wire = WireIntent::deserialize(json).ok()?;
+        let currency = wire.currency.to_ascii_uppercase().parse().ok()?;
+        let seconds = wire.latest_charge.pointer("/payment_method_details/card/capture_before");
+        let held_until = seconds.and_then(Value::as_i64);
+        let until = match held_until {
+            Some(seconds) => DateTime::from_timestamp(seconds, 0)?,
+            None => DateTime::from_timestamp(wire.created, 0)? + HELD,
+        };
+        Some(Self {
+            id: wire.id,
+            status: match wire.status.as_str() {
+                "requires_payment_method" => ProviderStatus::RequiresMethod,
+                "requires_capture" => ProviderStatus::RequiresCapture,
+                "succeeded" => ProviderStatus::Succeeded,
+                "canceled" => ProviderStatus::Cancelled,
+                _ => ProviderStatus::Processing,
+            },
+            amount: Money::new(wire.amount, currency),
+            capturable: Money::new(wire.amount_capturable, currency),
+            received: Money::new(wire.amount_received, currency),
+            until,
+            payment_id: wire.metadata.get("payment_id").cloned(),
+        })
+    }
+
+    /// The intent that an error is about.
+    pub(super) fn of(rejection: &Rejection) -> Option<Self> {
+        Self::read(rejection.error.get("payment_intent")?)
+    }
+}
+
+/// The provider.
+#[derive(Debug)]
+pub(super) struct Provider(Outbound);
+
+impl Provider {
+    /// Sets up the way there.
+    ///
+    /// # Errors
+    /// Where `config` is no good.
+    pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
+        Outbound::new("payments", config).map(Self)
+    }
+
+    async fn intent(&self, question: Question) -> Outcome<Intent> {
+        self.0.ask(&question).await.and_then(|json| match Intent::read(&json) {
+            Some(intent) => Outcome::Ok(intent),
+            None => Outcome::Unknown("the answer is not a payment intent".to_owned()),
+        })
+    }
+
+    /// Holds money.
+    pub(super) async fn hold(
+        &self,
+        payment: PaymentId,
+        order: OrderId,
+        op: u32,
+        amount: Money,
+        method: &Text,
+    ) -> Outcome<Intent> {
+        let form = vec![
+            ("amount", amount.amount.to_string()),
+            ("currency", amount.currency.code().to_ascii_lowercase()),
+            ("payment_method", method.to_string()),
+            ("capture_method", "manual".to_owned()),
+            ("confirm", "true".to_owned()),
+            ("metadata[payment_id]", payment.to_string()),
+            ("metadata[order_id]", order.to_string()),
+            (EXPAND.0, EXPAND.1.to_owned()),
+        ];
+        let (path, key) = (["v1", "payment_intents"], format!("{payment}:authorise:{op}"));
+        self.intent(Question::post("create", &path, key, Body::Form(form))).await
+    }
+
+    /// Takes money that is held.
+    pub(super) async fn capture(
+        &self,
+        payment: PaymentId,
+        op: u32,
+        provider_ref: &Text,
+        amount: Money,
+    ) -> Outcome<Intent> {
+        let path = ["v1", "payment_intents", provider_ref.as_str(), "capture"];
+        let form =
+            vec![("amount_to_capture", amount.amount.to_string()), (EXPAND.0, EXPAND.1.to_owned())];
+        let key = format!("{payment}:capture:{op}");
+        self.intent(Question::post("capture", &path, key, Body::Form(form))).await
+    }
+
+    /// Lets go of what is held. The key names the intent: a payment may have to let go of several.
+    pub(super) async fn cancel(&self, payment: PaymentId, provider_ref: &Text) -> Outcome<Intent> {
+        let path = ["v1", "payment_intents", provider_ref.as_str(), "cancel"];
+        let form = vec![(EXPAND.0, EXPAND.1.to_owned())];
+        let key = format!("{payment}:void:{provider_ref}");
+        self.intent(Question::post("cancel", &path, key, Body::Form(form))).await
+    }
+
+    /// Gives money back, and says how much went.
+    pub(super) async fn refund(
+        &self,
+        payment: PaymentId,
+        refund: RefundId,
+        provider_ref: &Text,
+        amount: Money,
+    ) -> Outcome<Money> {
+        let form = vec![
+            ("payment_intent", provider_ref.to_string()),
+            ("amount", amount.amount.to_string()),
+            ("metadata[refund_id]", refund.to_string()),
+        ];
+        let key = format!("{payment}:refund:{refund}");
+        let question = Question::post("refund", &["v1", "refunds"], key, Body::Form(form));
+        let answer = self.0.ask(&question).await;
+        let pending = matches!(&answer, Outcome::Ok(json) if json["status"] == "pending");
+        // The key would say `pending` for ever; the refund itself says how it went.
+        let answer = match &answer {
+            Outcome::Ok(json) if pending => {
+                let id = json["id"].as_str().unwrap_or_default().to_owned();
+                self.0.ask(&Question::get("refund", &["v1", "refunds", &id])).await
+            }
+            _ => answer,
+        };
+        answer.and_then(|json| refunded(&json, amount))
+    }
+
+    /// Reads the provider's record.
+    pub(super) async fn retrieve(&self, provider_ref: &Text) -> Outcome<Intent> {
+        let path = ["v1", "payment_intents", provider_ref.as_str()];
+        let question = Question { query: vec![EXPAND], ..Question::get("retrieve", &path) };
+        self.intent(question).await
+    }
+}
+
+fn refunded(json: &Value, asked: Money) -> Outcome<Money> {
+    match (json["status"].as_str(), json["amount"].as_i64()) {
+        (Some("succeeded"), Some(amount)) => Outcome::Ok(Money { amount, ..asked }),
+        (Some("failed" | "canceled"), _) => {
+            let code = json["failure_reason"].as_str().unwrap_or("refund_failed");
+            let error = serde_json::json!({ "type": "refund", "code": code });
+            Outcome::Rejected(Rejection { status: 200, error })
+        }
+        _ => Outcome::Unknown("the refund is on its way".to_owned()),
+    }
+}

@@ -1,0 +1,91 @@
+//! Shipping: hears what is asked of the carrier, asks it, and records what it said.
+
+mod answer;
+mod carrier;
+
+use event_store::{Fault, Reactor, Store};
+use schemas::shipping::Event;
+use schemas::{Category, Clock, Fact, FulfilmentId, Recorded};
+use uuid::Uuid;
+
+use crate::record::{poison, record};
+use crate::{Config, ConfigError};
+use answer::Next;
+use carrier::Api;
+
+/// Whom the log names as the one who says so.
+const ACTOR: &str = "carrier-adapter";
+
+/// The adapter to the carrier.
+#[derive(Debug)]
+pub struct Carrier {
+    store: Store,
+    clock: Clock,
+    api: Api,
+}
+
+impl Carrier {
+    /// Sets the adapter up.
+    ///
+    /// # Errors
+    /// Where `config` is no good.
+    pub fn new(store: Store, clock: Clock, config: &Config) -> Result<Self, ConfigError> {
+        Ok(Self { store, clock, api: Api::new(config)? })
+    }
+
+    async fn ask(&self, fulfilment: FulfilmentId, fact: &Event) -> Next {
+        match fact {
+            Event::Packed { address, .. } => {
+                answer::label(self.api.buy_label(fulfilment, address).await)
+            }
+            Event::HandedOver { carrier_ref, inferred: false, .. } => {
+                answer::picked_up(self.api.pick_up(fulfilment, carrier_ref).await)
+            }
+            Event::LabelVoidRequested { carrier_ref, .. } => {
+                answer::label_voided(self.api.refund_label(fulfilment, carrier_ref).await)
+            }
+            _ => Next::Nothing,
+        }
+    }
+}
+
+impl Reactor for Carrier {
+    fn name(&self) -> &'static str {
+        "adapter/carrier"
+    }
+
+    /// Everything about one fulfilment order happens in order.
+    fn key(&self, event: &Recorded) -> Option<Uuid> {
+        if event.stream.category != Category::Shipping {
+            return None;
+        }
+        match &event.fact {
+            // Inferred from a scan: the carrier has it, nobody needs to tell it.
+            Fact::Shipping(
+                Event::Packed { .. }
+                | Event::HandedOver { inferred: false, .. }
+                | Event::LabelVoidRequested { .. },
+            )
+            | Fact::Unknown { .. } => Some(event.stream.id),
+            _ => None,
+        }
+    }
+
+    async fn react(&self, event: &Recorded) -> Result<(), Fault> {
+        let Fact::Shipping(fact) = &event.fact else {
+            return Err(poison(event, "this release cannot read it".to_owned()));
+        };
+        match self.ask(FulfilmentId::new(event.stream.id), fact).await {
+            Next::Nothing => Ok(()),
+            Next::Record(command) => {
+                let (store, clock, order) = (&self.store, self.clock, fact.order());
+                record::<aggregates::shipping::Shipping>(
+                    store, clock, ACTOR, event, order, &command,
+                )
+                .await
+            }
+            Next::Wait(why) => Err(Fault::System(why)),
+            Next::Park(why) => Err(poison(event, why)),
+        }
+    }
+}
