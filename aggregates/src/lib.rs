@@ -16,3 +16,5 @@ pub mod shipping;
 
 #[cfg(test)]
 mod given;
+#[cfg(test)]
+mod sample;
