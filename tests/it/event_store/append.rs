@@ -1,0 +1,357 @@
+//! Appending: positions, verdicts, and what survives a broken connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use event_store::{AppendError, Refused, Store, Write};
+use futures_util::future::join_all;
+use schemas::{Category, Encoded, Recorded, StreamId};
+use tokio::task::JoinSet;
+
+use super::{Log, append, events, log, meta, order, superuser};
+
+async fn whole(store: &Store) -> Vec<Arc<Recorded>> {
+    let mut all = Vec::new();
+    loop {
+        let page = store.read(all.len().try_into().unwrap(), 1000).await.unwrap();
+        if page.is_empty() {
+            return all;
+        }
+        all.extend(page);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn positions_have_no_gaps_whoever_writes() {
+    let (url, first) = log().await;
+    let second = Log::open(&url).await;
+    let mut writers = JoinSet::new();
+    for index in 0..16 {
+        let store = if index % 2 == 0 { &first.store } else { &second.store }.clone();
+        writers.spawn(async move {
+            for _ in 0..50 {
+                let done = store.append(append(&[(order(), 0)], 2)).await.unwrap();
+                assert!(!done.replayed);
+                assert_eq!(done.version, 2);
+            }
+        });
+    }
+    writers.join_all().await;
+
+    let all = whole(&first.store).await;
+    assert_eq!(all.len(), 16 * 50 * 2);
+    assert!(all.iter().map(|event| event.position).eq(1..=1600));
+    assert!(all.is_sorted_by_key(|event| event.recorded_at));
+    assert_eq!(second.store.head().await.unwrap(), 1600);
+    first.end().await;
+    second.end().await;
+}
+
+#[tokio::test]
+async fn an_event_is_read_back_as_it_was_written() {
+    let (_, log) = log().await;
+    let stream = order();
+    let mut asked = append(&[(stream, 0)], 1);
+    asked.meta.traceparent = Some("00-1-2-01".to_owned());
+    asked.writes[0].events[0].event_type = "order.confirmed.v9".to_owned();
+    let done = log.store.append(asked.clone()).await.unwrap();
+
+    let read = log.store.read_stream(stream, 0, 10).await.unwrap();
+    assert_eq!(read, log.store.read(done.position - 1, 10).await.unwrap());
+    let [event] = read.as_slice() else { panic!("{read:?}") };
+    assert_eq!((event.position, event.stream, event.version), (done.position, stream, 1));
+    assert_eq!(event.event_type, "order.confirmed.v9");
+    assert_eq!(event.command_id, asked.meta.command_id);
+    assert_eq!(event.correlation_id, asked.meta.correlation_id);
+    assert_eq!(event.causation_id, asked.meta.causation_id);
+    assert_eq!(event.occurred_at, asked.meta.occurred_at);
+    assert_eq!(event.traceparent, asked.meta.traceparent);
+    assert_eq!(event.actor, "customer");
+    assert!(
+        matches!(&event.fact, schemas::Fact::Unknown { payload, .. } if payload == r#"{"by":1}"#)
+    );
+    log.end().await;
+}
+
+#[tokio::test]
+async fn a_command_is_answered_the_same_for_ever() {
+    let (url, log) = log().await;
+    let other = Log::open(&url).await;
+    let stream = order();
+    let asked = append(&[(stream, 0)], 3);
+    let done = log.store.append(asked.clone()).await.unwrap();
+    log.store.append(append(&[(stream, 3)], 1)).await.unwrap();
+
+    for store in [&log.store, &other.store] {
+        let again = store.append(asked.clone()).await.unwrap();
+        assert!(again.replayed);
+        assert_eq!((again.version, again.position), (done.version, done.position));
+
+        let mut different = asked.clone();
+        different.meta.request_hash = [2; 32];
+        let error = store.append(different).await.unwrap_err();
+        assert!(matches!(error, AppendError::Mismatch), "{error}");
+    }
+    assert_eq!(log.store.head().await.unwrap(), 4);
+    log.end().await;
+    other.end().await;
+}
+
+#[tokio::test]
+async fn a_command_sent_twice_at_once_is_done_once() {
+    let (_, log) = log().await;
+    let asked = append(&[(order(), 0)], 1);
+    let mut different = asked.clone();
+    different.meta.request_hash = [2; 32];
+    let answers = [asked.clone(), asked, different].map(|asked| log.store.append(asked));
+    let answers = join_all(answers).await;
+    let [Ok(first), Ok(second), Err(AppendError::Mismatch)] = answers.as_slice() else {
+        panic!("{answers:?}")
+    };
+    assert_eq!((first.replayed, second.replayed), (false, true));
+    assert_eq!((first.version, first.position), (second.version, second.position));
+    log.end().await;
+}
+
+#[tokio::test]
+async fn a_conflict_does_not_fail_its_neighbours() {
+    let (_, log) = log().await;
+    let taken = order();
+    log.store.append(append(&[(taken, 0)], 5)).await.unwrap();
+
+    let batch = (0..100).map(|index| {
+        let at = if index % 10 == 3 { (taken, 2) } else { (order(), 0) };
+        log.store.append(append(&[at], 1))
+    });
+    let answers = join_all(batch).await;
+    for (index, answer) in answers.iter().enumerate() {
+        if index % 10 == 3 {
+            assert!(
+                matches!(answer, Err(AppendError::Conflict { stream, current: 5 }) if *stream == taken),
+                "{answer:?}"
+            );
+        } else {
+            assert!(answer.is_ok(), "{answer:?}");
+        }
+    }
+    assert_eq!(log.store.head().await.unwrap(), 95);
+    log.end().await;
+}
+
+#[tokio::test]
+async fn of_those_who_expect_the_same_version_one_wins() {
+    let (_, log) = log().await;
+    let stream = order();
+    let answers = join_all((0..64).map(|_| log.store.append(append(&[(stream, 0)], 1)))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    assert!(
+        answers
+            .iter()
+            .all(|answer| matches!(answer, Ok(_) | Err(AppendError::Conflict { current: 1, .. })))
+    );
+    log.end().await;
+}
+
+#[tokio::test]
+async fn commands_of_one_batch_build_on_each_other() {
+    let (_, log) = log().await;
+    let stream = order();
+    let chain = (0..200).map(|version| log.store.append(append(&[(stream, version)], 1)));
+    for (answer, version) in join_all(chain).await.iter().zip(1..) {
+        assert_eq!(answer.as_ref().unwrap().version, version);
+    }
+    log.end().await;
+}
+
+#[tokio::test]
+async fn a_chain_breaks_where_a_command_fails() {
+    let (_, log) = log().await;
+    let stream = order();
+    log.store.append(append(&[(stream, 0)], 2)).await.unwrap();
+    // The first believes the stream is at 1 and would leave it at 2. It is at 2, for another
+    // reason, so the second must not slip through.
+    let chain = [1, 2, 3].map(|version| log.store.append(append(&[(stream, version)], 1)));
+    for answer in join_all(chain).await {
+        assert!(matches!(answer, Err(AppendError::Conflict { current: 2, .. })), "{answer:?}");
+    }
+    assert_eq!(log.store.head().await.unwrap(), 2);
+    log.end().await;
+}
+
+#[tokio::test]
+async fn several_streams_are_written_together_or_not_at_all() {
+    let (_, log) = log().await;
+    let (a, b, c) = (order(), order(), order());
+    log.store.append(append(&[(c, 0)], 1)).await.unwrap();
+    let batch = [
+        append(&[(a, 0), (b, 0)], 2),
+        append(&[(b, 2), (c, 0)], 1), // c is at 1.
+        append(&[(a, 2), (c, 1)], 1),
+    ];
+    let answers = join_all(batch.map(|asked| log.store.append(asked))).await;
+    assert!(
+        matches!(answers.as_slice(), [Ok(_), Err(AppendError::Conflict { current: 1, .. }), Ok(_)]),
+        "{answers:?}"
+    );
+    for (stream, version) in [(a, 3), (b, 2), (c, 2)] {
+        let events = log.store.read_stream(stream, 0, 10).await.unwrap();
+        assert!(events.iter().map(|event| event.version).eq(1..=version));
+    }
+    assert_eq!(log.store.head().await.unwrap(), 7);
+    log.end().await;
+}
+
+#[tokio::test]
+async fn a_stream_keeps_its_category() {
+    let (_, log) = log().await;
+    let stream = order();
+    let wrong = StreamId::new(Category::Payment, stream.id);
+    let answers = [append(&[(stream, 0)], 1), append(&[(wrong, 0)], 1), append(&[(wrong, 1)], 1)]
+        .map(|asked| log.store.append(asked));
+    let answers = join_all(answers).await;
+    assert!(
+        matches!(
+            answers.as_slice(),
+            [Ok(_), Err(AppendError::Invalid(_)), Err(AppendError::Invalid(_))]
+        ),
+        "{answers:?}"
+    );
+    assert!(log.store.read_stream(wrong, 0, 10).await.unwrap().is_empty());
+    log.end().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_fails_alone() {
+    let (_, log) = log().await;
+    let with = |change: &dyn Fn(&mut Write)| {
+        let mut asked = append(&[(order(), 0)], 1);
+        change(&mut asked.writes[0]);
+        asked
+    };
+    let payload = |payload: &str| {
+        let event =
+            Encoded { event_type: "order.counted.v1".to_owned(), payload: payload.to_owned() };
+        with(&|write| write.events = vec![event.clone()])
+    };
+    let stream = order();
+    let mut actor = append(&[(order(), 0)], 1);
+    actor.meta.actor = "a\0b".to_owned();
+    let mut refusal = append(&[(order(), 0)], 1);
+    refusal.refused = Some(Refused { code: "no".to_owned(), detail: "no".to_owned() });
+    let invalid = [
+        with(&|write| write.events.clear()),
+        with(&|write| write.events = events(1001)),
+        with(&|write| write.expected = -1),
+        append(&[(stream, 0), (stream, 1)], 1),
+        append(&(0..513).map(|_| (order(), 0)).collect::<Vec<_>>(), 1),
+        payload(&format!("\"{}\"", "x".repeat(256 * 1024))),
+        payload("\"\0\""),
+        payload(r#""\u0000""#),
+        payload("no json"),
+        actor,
+        refusal,
+    ];
+    let valid = [payload(r#""\\u0000""#), with(&|write| write.events = events(1000))];
+
+    let (invalid, valid) =
+        (invalid.map(|a| log.store.append(a)), valid.map(|a| log.store.append(a)));
+    let (invalid, valid) = tokio::join!(join_all(invalid), join_all(valid));
+    for answer in invalid {
+        assert!(matches!(answer, Err(AppendError::Invalid(_))), "{answer:?}");
+    }
+    for answer in valid {
+        answer.unwrap();
+    }
+    log.end().await;
+}
+
+#[tokio::test]
+async fn a_command_that_changes_nothing_is_answered_all_the_same() {
+    let (_, log) = log().await;
+    let stream = order();
+    log.store.append(append(&[(stream, 0)], 4)).await.unwrap();
+    let mut asked = append(&[(stream, 4)], 1);
+    asked.writes.clear();
+    let done = log.store.append(asked.clone()).await.unwrap();
+    assert_eq!((done.version, done.position, done.replayed), (4, 4, false));
+    log.store.append(append(&[(stream, 4)], 1)).await.unwrap();
+    let again = log.store.append(asked).await.unwrap();
+    assert_eq!((again.version, again.position, again.replayed), (4, 4, true));
+    log.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_command_is_lost_or_doubled_when_connections_break() {
+    let (url, log) = log().await;
+    let mut killer = JoinSet::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (pool, stopped) = (superuser(&url).await, Arc::clone(&stop));
+    killer.spawn(async move {
+        let mut kills = 0;
+        while !stopped.load(Ordering::Relaxed) {
+            kills += sqlx::query(
+                "select pg_terminate_backend(pid) from pg_stat_activity \
+                 where application_name = 'waybill writer' and datname = current_database() \
+                 and state = 'active'",
+            )
+            .execute(&pool)
+            .await
+            .unwrap()
+            .rows_affected();
+        }
+        kills
+    });
+    let mut writers = JoinSet::new();
+    for _ in 0..16 {
+        let store = log.store.clone();
+        writers.spawn(async move {
+            let stream = order();
+            for version in 0..20 {
+                let done = store.append(append(&[(stream, version)], 1)).await.unwrap();
+                assert_eq!(done.version, version + 1);
+            }
+        });
+    }
+    writers.join_all().await;
+    stop.store(true, Ordering::Relaxed);
+    let kills: u64 = killer.join_all().await.iter().sum();
+    assert!(kills > 0);
+
+    let all = whole(&log.store).await;
+    assert!(all.iter().map(|event| event.position).eq(1..=320));
+    log.end().await;
+}
+
+#[tokio::test]
+async fn history_is_not_rewritten() {
+    let (url, log) = log().await;
+    log.store.append(append(&[(order(), 0)], 1)).await.unwrap();
+    let pool = superuser(&url).await;
+    for table in ["events", "events_00000"] {
+        for change in ["update $ set actor = 'x'", "delete from $", "truncate $"] {
+            let change = change.replace('$', table);
+            let by_owner = sqlx::query(sqlx::AssertSqlSafe(change.clone())).execute(&pool).await;
+            let by_owner = by_owner.unwrap_err().to_string();
+            assert!(by_owner.contains("never changed or removed"), "{change}: {by_owner}");
+            let by_store =
+                sqlx::query(sqlx::AssertSqlSafe(change.clone())).execute(log.store.pool()).await;
+            let by_store = by_store.unwrap_err().to_string();
+            assert!(by_store.contains("permission denied"), "{change}: {by_store}");
+        }
+    }
+    log.end().await;
+}
+
+#[tokio::test]
+async fn a_missing_partition_is_made_when_it_is_needed() {
+    let (url, log) = log().await;
+    log.store.append(append(&[(order(), 0)], 1)).await.unwrap();
+    let pool = superuser(&url).await;
+    let leaf: String = sqlx::query_scalar("select tableoid::regclass::text from commands limit 1")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("drop table {leaf}"))).execute(&pool).await.unwrap();
+    log.store.append(append(&[(order(), 0)], 1)).await.unwrap();
+    log.end().await;
+}

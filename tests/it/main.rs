@@ -1,0 +1,12 @@
+//! The whole system on real Postgres and JetStream, driven over HTTP.
+//!
+//! Each test has a database and a log of its own on servers that the process shares, and runs
+//! the program itself as another process. A test ends with `World::end`, which fails unless
+//! everything written was delivered and nothing is parked.
+
+mod architecture;
+mod chaos;
+mod event_store;
+mod services;
+mod story;
+mod world;

@@ -1,0 +1,54 @@
+//! The Postgres and the NATS that all tests of this process share: private, real, and gone with
+//! the process.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::OnceCell;
+use waybill::embedded::Servers;
+
+static SERVERS: OnceCell<Servers> = OnceCell::const_new();
+static NAMES: AtomicU32 = AtomicU32::new(1);
+
+/// A name that no other test of this run has: for a database, a log, a folder.
+pub fn name() -> String {
+    format!("it_{}", NAMES.fetch_add(1, Ordering::Relaxed))
+}
+
+/// An empty folder of this process, which the next run removes.
+pub fn folder(name: &str) -> std::path::PathBuf {
+    let base = std::env::temp_dir().join("waybill-it");
+    let folder = base.join(std::process::id().to_string()).join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The URL of an empty database.
+pub async fn database() -> String {
+    servers().await.postgres.database(&name()).await.unwrap()
+}
+
+/// The URL of the NATS server.
+pub async fn nats() -> String {
+    servers().await.nats.url()
+}
+
+async fn servers() -> &'static Servers {
+    SERVERS
+        .get_or_init(|| async {
+            sweep(&std::env::temp_dir().join("waybill-it"));
+            Servers::start(&folder("services")).await.unwrap()
+        })
+        .await
+}
+
+/// Removes what runs of old left behind.
+fn sweep(base: &Path) {
+    let Ok(entries) = std::fs::read_dir(base) else { return };
+    for entry in entries.flatten() {
+        let owner = entry.file_name();
+        if !Path::new("/proc").join(&owner).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! One running Waybill, with a database and a log of its own, seen from outside.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use schemas::Ids;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::time::{Instant, interval};
+
+use crate::services;
+
+/// How long anything may take before the test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The token that makes a caller trusted.
+pub const IMPORT_TOKEN: &str = "import-token-of-the-tests";
+
+/// Looks again and again until `look` finds something; fails after [`PATIENCE`].
+#[track_caller]
+pub fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> impl Future<Output = T> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let end = Instant::now() + PATIENCE;
+        let mut tick = interval(Duration::from_millis(20));
+        loop {
+            tick.tick().await;
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(Instant::now() < end, "waited in vain for {what}, asked for at {caller}");
+        }
+    }
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Fails with the whole answer unless the status is `status`.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        self
+    }
+}
+
+/// A running Waybill. Ends with [`World::end`], which asserts that everything was delivered.
+pub struct World {
+    process: Option<Child>,
+    folder: PathBuf,
+    database_url: String,
+    nats_url: String,
+    log: String,
+    endpoints: Value,
+    http: reqwest::Client,
+    pool: PgPool,
+    ended: bool,
+}
+
+impl World {
+    /// Starts on the shared servers.
+    pub async fn start() -> Self {
+        Self::start_on(services::database().await, services::nats().await).await
+    }
+
+    /// Starts on servers of the test's own.
+    pub async fn start_on(database_url: String, nats_url: String) -> Self {
+        // Nobody else chooses a TLS provider; the second test to come here finds it chosen.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let log = services::name();
+        let pool = PgPoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(PATIENCE)
+            .connect(&database_url)
+            .await
+            .unwrap();
+        let mut world = Self {
+            process: None,
+            folder: services::folder(&log),
+            database_url,
+            nats_url,
+            log,
+            endpoints: Value::Null,
+            http: reqwest::Client::builder().timeout(PATIENCE).build().unwrap(),
+            pool,
+            ended: false,
+        };
+        world.run().await;
+        world
+    }
+
+    /// Starts the process, on whatever an earlier one left behind.
+    pub async fn run(&mut self) {
+        let file = self.folder.join("endpoints.json");
+        let _ = std::fs::remove_file(&file);
+        let output = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("waybill.log"))
+            .unwrap();
+        let any = "127.0.0.1:0";
+        let child = Command::new(env!("CARGO_BIN_EXE_waybill-under-test"))
+            .args(["up", "--data-dir"])
+            .arg(&self.folder)
+            .args(["--database-url", &self.database_url, "--nats-url", &self.nats_url])
+            .args(["--log-name", &self.log, "--import-token", IMPORT_TOKEN])
+            .args(["--command-addr", any, "--query-addr", any])
+            .args(["--payment-addr", any, "--carrier-addr", any])
+            .args(["--database-connections", "12"])
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        self.process = Some(child);
+        let log = self.folder.join("waybill.log");
+        let started = async {
+            until("the process to start", || async {
+                serde_json::from_slice(&std::fs::read(&file).ok()?).ok()
+            })
+            .await
+        };
+        self.endpoints = started.await;
+        assert!(
+            matches!(self.process.as_mut().unwrap().try_wait(), Ok(None)),
+            "{}",
+            std::fs::read_to_string(log).unwrap_or_default()
+        );
+    }
+
+    /// Kills the process on the spot.
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    fn endpoint(&self, name: &str) -> String {
+        self.endpoints[name].as_str().unwrap().to_owned()
+    }
+
+    pub fn command_url(&self) -> String {
+        self.endpoint("command_url")
+    }
+
+    pub fn query_url(&self) -> String {
+        self.endpoint("query_url")
+    }
+
+    pub fn payment_url(&self) -> String {
+        self.endpoint("payment_url")
+    }
+
+    pub fn carrier_url(&self) -> String {
+        self.endpoint("carrier_url")
+    }
+
+    pub fn http(&self) -> reqwest::Client {
+        self.http.clone()
+    }
+
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub fn log(&self) -> &str {
+        &self.log
+    }
+
+    pub fn nats_url(&self) -> &str {
+        &self.nats_url
+    }
+
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// Sends a request and reads the answer.
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
+        self.try_send(request).await.unwrap()
+    }
+
+    pub async fn try_send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
+        let answer = request.send().await?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let bytes = answer.bytes().await?;
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Ok(Reply { status, headers, body })
+    }
+
+    /// A command under a key of its own.
+    pub async fn post(&self, path: &str, body: Value) -> Reply {
+        self.post_as(&key(), path, body).await
+    }
+
+    /// A command under `key`.
+    pub async fn post_as(&self, key: &str, path: &str, body: Value) -> Reply {
+        self.send(self.post_request(key, path, &body)).await
+    }
+
+    pub fn post_request(&self, key: &str, path: &str, body: &Value) -> reqwest::RequestBuilder {
+        self.http
+            .request(Method::POST, format!("{}{path}", self.command_url()))
+            .header("Idempotency-Key", format!("\"{key}\""))
+            .json(body)
+    }
+
+    /// A query.
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send(self.http.get(format!("{}{path}", self.query_url()))).await
+    }
+
+    /// Puts units of a sku in stock.
+    pub async fn stock(&self, sku: &str, units: u32) {
+        let path = format!("/v1/stock/{sku}/receive");
+        self.post(&path, json!({ "quantity": units })).await.expect(200);
+    }
+
+    /// Places an order of (sku, units) lines at 12.50 EUR a unit, paid with `method`.
+    pub async fn place(&self, lines: &[(&str, u32)], method: &str) -> String {
+        let reply = self.post("/v1/orders", order(lines, method)).await.expect(201);
+        reply.body["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The order as the query API has it.
+    pub async fn order(&self, id: &str) -> Value {
+        self.get(&format!("/v1/orders/{id}")).await.expect(200).body
+    }
+
+    /// Waits until the order has `status`, and gives it.
+    pub async fn order_is(&self, id: &str, status: &str) -> Value {
+        let path = format!("/v1/orders/{id}");
+        until(&format!("{id} to be {status}"), || async {
+            let reply = self.get(&path).await;
+            (reply.body["status"] == status).then_some(reply.body)
+        })
+        .await
+    }
+
+    /// Waits until the query API says what `look` wants to hear of `path`.
+    pub async fn get_until<T>(&self, path: &str, look: impl Fn(&Value) -> Option<T>) -> T {
+        until(path, || async { look(&self.get(path).await.body) }).await
+    }
+
+    /// The types of an order's events, in order.
+    pub async fn events(&self, id: &str) -> Vec<String> {
+        let body = self.get(&format!("/v1/orders/{id}/events?limit=200")).await.expect(200).body;
+        let events = body["data"].as_array().unwrap();
+        events.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Packs and hands over the order's goods as a warehouse does, and waits for the delivery.
+    pub async fn send_goods(&self, id: &str) {
+        let fulfilment = self.pack(id).await;
+        let path = format!("/v1/fulfilment-orders/{fulfilment}/hand-over");
+        until("the hand-over to be allowed", || async {
+            (self.post(&path, json!({})).await.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Packs the order's goods once the warehouse has been asked to, and gives the
+    /// fulfilment order's id.
+    pub async fn pack(&self, id: &str) -> String {
+        let fulfilment = self.fulfilment(id).await;
+        let path = format!("/v1/fulfilment-orders/{fulfilment}/pack");
+        self.post(&path, json!({})).await.expect(200);
+        fulfilment
+    }
+
+    /// The fulfilment order of an order, as soon as there is one.
+    pub async fn fulfilment(&self, id: &str) -> String {
+        let path = format!("/v1/orders/{id}/shipments");
+        self.get_until(&path, |body| {
+            let shipment = body["data"].as_array()?.first()?;
+            Some(shipment["fulfilment_id"].as_str().or(shipment["id"].as_str())?.to_owned())
+        })
+        .await
+    }
+
+    /// Reserved and available units of a sku.
+    pub async fn stock_level(&self, sku: &str) -> Value {
+        self.get(&format!("/v1/stock/{sku}")).await.expect(200).body
+    }
+
+    /// Waits until everything that was written has been delivered to everybody.
+    pub async fn settle(&self) {
+        until("every consumer to be at the head of the log", || async {
+            let behind: i64 = sqlx::query_scalar(
+                "select count(*) from checkpoints
+                 where position < (select coalesce(max(position), 0) from events)",
+            )
+            .fetch_one(&self.pool)
+            .await
+            .ok()?;
+            (behind == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// What is parked: consumer, stream, reason.
+    pub async fn parked(&self) -> Vec<(String, String)> {
+        sqlx::query_as("select consumer, reason from parked_streams")
+            .fetch_all(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    /// Settles, fails unless all was relayed and nothing is parked, and stops the process.
+    pub async fn end(mut self) {
+        self.settle().await;
+        assert_eq!(self.parked().await, [], "nothing should be parked");
+        self.assert_relayed().await;
+        self.stop().await;
+    }
+
+    /// The same for a test that parks on purpose.
+    pub async fn end_parked(mut self, count: usize) {
+        self.settle().await;
+        let parked = self.parked().await;
+        assert_eq!(parked.len(), count, "{parked:?}");
+        self.stop().await;
+    }
+
+    /// The last message in JetStream is the last event in the log.
+    async fn assert_relayed(&self) {
+        let nats = async_nats::connect(&self.nats_url).await.unwrap();
+        let jetstream = async_nats::jetstream::new(nats);
+        until("the relay to be drained", || async {
+            let head: i64 = sqlx::query_scalar("select coalesce(max(position), 0) from events")
+                .fetch_one(&self.pool)
+                .await
+                .ok()?;
+            let stream = jetstream.get_stream(format!("WAYBILL_{}", self.log)).await.ok()?;
+            let last = stream.get_raw_message(stream.cached_info().state.last_sequence).await.ok()?;
+            let id = last.headers.get("Nats-Msg-Id")?.to_string();
+            (id == format!("{}:{head}", self.log)).then_some(())
+        })
+        .await;
+    }
+
+    /// Asks the process to stop, and waits until it has, in order.
+    async fn stop(&mut self) {
+        self.ended = true;
+        let Some(mut process) = self.process.take() else { return };
+        let asked = Command::new("kill").arg(process.id().to_string()).status().unwrap();
+        assert!(asked.success());
+        let status = until("the process to stop", || {
+            let status = process.try_wait().unwrap();
+            async move { status }
+        })
+        .await;
+        let log = self.folder.join("waybill.log");
+        assert!(status.success(), "{status}: {}", std::fs::read_to_string(log).unwrap());
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.folder.join("waybill.log")).unwrap_or_default();
+            let from = log.len().saturating_sub(4000);
+            eprintln!("the last lines of {}:\n{}", self.log, log.get(from..).unwrap_or(&log));
+        } else {
+            assert!(self.ended, "a test must end its world with `end`");
+        }
+    }
+}
+
+/// A fresh idempotency key.
+pub fn key() -> String {
+    Ids::system().next().to_string()
+}
+
+/// The body of an order of (sku, units) lines at 12.50 EUR a unit.
+pub fn order(lines: &[(&str, u32)], method: &str) -> Value {
+    let lines: Vec<Value> = lines
+        .iter()
+        .map(|(sku, units)| {
+            json!({
+                "sku": sku, "title": format!("One {sku}"), "quantity": units,
+                "unit_price": { "amount": 1250, "currency": "EUR" },
+            })
+        })
+        .collect();
+    json!({
+        "customer": "usr_0197b0c0000070008000000000000001",
+        "lines": lines,
+        "shipping_address": {
+            "name": "Ada Example", "line1": "Hauptstrasse 1", "city": "Berlin",
+            "postal_code": "10115", "country": "DE",
+        },
+        "payment_method": method,
+    })
+}
