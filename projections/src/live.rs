@@ -1,0 +1,55 @@
+//! The one consumer that all read models run on: read, fold, write, a batch at a time.
+
+use std::sync::Arc;
+
+use event_store::{Fault, Projector};
+use schemas::Recorded;
+use sqlx::PgConnection;
+
+use crate::fold::Fold;
+use crate::projection::{Projection, unreadable};
+use crate::row::Table;
+
+/// Keeps the table of `P` up to date. The checkpoint moves in the same transaction.
+#[derive(Debug)]
+pub struct Live<P: Projection> {
+    table: Table<P::Row>,
+    name: String,
+}
+
+impl<P: Projection> Live<P> {
+    /// A consumer for the live table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { table: Table::new(P::NAME), name: crate::checkpoint(P::NAME) }
+    }
+}
+
+impl<P: Projection> Default for Live<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P: Projection> Projector for Live<P> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn apply(
+        &mut self,
+        tx: &mut PgConnection,
+        events: &[Arc<Recorded>],
+    ) -> Result<(), Fault> {
+        for event in events {
+            if let Some(why) = unreadable::<P>(event) {
+                return Err(Fault::Poison { position: event.position, why: why.to_owned() });
+            }
+        }
+        let mut fold = Fold::<P>::new();
+        fold.fetch(&self.table, tx, events.iter().map(Arc::as_ref)).await?;
+        events.iter().for_each(|event| fold.apply(event));
+        fold.write(&self.table, tx).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! One row per order, with everything that its page shows.
+
+use schemas::order::{CancelReason, Event, Line, RejectReason, Shortage};
+use schemas::{Address, Category, Currency, Fact, Money, OrderId, Recorded, Timestamp};
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, PgPool};
+use uuid::Uuid;
+
+use crate::order_progress::{FulfilmentStatus, PaymentStatus, Progress, Status};
+use crate::projection::{Keys, Projection};
+use crate::row::{AsText, Row as _};
+
+crate::table! {
+    /// An order on its own page.
+    pub struct Row {
+        /// The order.
+        order_id: Uuid,
+        /// Who ordered.
+        customer: Uuid,
+        /// The order as a whole.
+        status: AsText<Status>,
+        /// The money.
+        payment_status: AsText<PaymentStatus>,
+        /// The goods.
+        fulfilment_status: AsText<FulfilmentStatus>,
+        /// What was ordered.
+        lines: Json<Vec<Line>>,
+        /// Where it goes.
+        shipping_address: Json<Address>,
+        /// The payment provider's token.
+        payment_method: String,
+        /// The currency of all its amounts.
+        currency: AsText<Currency>,
+        /// What is due, in minor units.
+        total: i64,
+        /// What was taken, in minor units.
+        captured: i64,
+        /// What was given back, in minor units.
+        refunded: i64,
+        /// Why it was rejected.
+        rejected: Option<Json<RejectReason>>,
+        /// What was short, where that is why.
+        short: Json<Vec<Shortage>>,
+        /// Why somebody wants or wanted it undone.
+        cancel_reason: Option<Json<CancelReason>>,
+        /// The number to follow the goods with.
+        tracking_code: Option<String>,
+        /// When it was placed.
+        placed_at: Timestamp,
+        /// When it was confirmed.
+        confirmed_at: Option<Timestamp>,
+        /// When the goods left.
+        shipped_at: Option<Timestamp>,
+        /// When the goods arrived, by the carrier's word.
+        delivered_at: Option<Timestamp>,
+        /// When it was completed, cancelled or rejected.
+        closed_at: Option<Timestamp>,
+        /// When its last event was recorded.
+        updated_at: Timestamp,
+        /// The version of its stream.
+        version: i64,
+    }
+}
+
+impl Row {
+    /// The order's id.
+    #[must_use]
+    pub const fn id(&self) -> OrderId {
+        OrderId::new(self.order_id)
+    }
+
+    /// An amount in the order's currency.
+    #[must_use]
+    pub const fn money(&self, amount: i64) -> Money {
+        Money::new(amount, self.currency.0)
+    }
+
+    fn placed(key: Uuid, fact: &Event, recorded_at: Timestamp) -> Option<Self> {
+        let Event::Placed { customer, lines, total, shipping_address, payment_method, placed_at } =
+            fact
+        else {
+            return None;
+        };
+        let progress = Progress::placed(total.amount);
+        Some(Self {
+            order_id: key,
+            customer: customer.uuid(),
+            status: AsText(progress.status),
+            payment_status: AsText(progress.payment_status),
+            fulfilment_status: AsText(progress.fulfilment_status),
+            lines: Json(lines.clone()),
+            shipping_address: Json(shipping_address.clone()),
+            payment_method: payment_method.to_string(),
+            currency: AsText(total.currency),
+            total: total.amount,
+            captured: 0,
+            refunded: 0,
+            rejected: None,
+            short: Json(Vec::new()),
+            cancel_reason: None,
+            tracking_code: None,
+            placed_at: *placed_at,
+            confirmed_at: None,
+            shipped_at: None,
+            delivered_at: None,
+            closed_at: None,
+            updated_at: recorded_at,
+            version: 1,
+        })
+    }
+
+    fn advance(mut self, fact: &Event) -> Self {
+        let progress = Progress {
+            status: self.status.0,
+            payment_status: self.payment_status.0,
+            fulfilment_status: self.fulfilment_status.0,
+            total: self.total,
+            captured: self.captured,
+            refunded: self.refunded,
+            confirmed: self.confirmed_at.is_some(),
+        };
+        let progress = progress.evolve(fact);
+        self.status = AsText(progress.status);
+        self.payment_status = AsText(progress.payment_status);
+        self.fulfilment_status = AsText(progress.fulfilment_status);
+        self.captured = progress.captured;
+        self.refunded = progress.refunded;
+        self
+    }
+
+    fn note(mut self, fact: &Event, occurred_at: Timestamp) -> Self {
+        match fact {
+            Event::Confirmed => self.confirmed_at = Some(occurred_at),
+            Event::Rejected { reason, short } => {
+                self.rejected = Some(Json(*reason));
+                self.short = Json(short.clone());
+                self.closed_at = Some(occurred_at);
+            }
+            Event::CancellationRequested { reason } => self.cancel_reason = Some(Json(*reason)),
+            Event::CancellationRejected { .. } => self.cancel_reason = None,
+            Event::Cancelled { reason, .. } => {
+                self.cancel_reason = Some(Json(*reason));
+                self.closed_at = Some(occurred_at);
+            }
+            Event::ShipmentRecorded { tracking_code } => {
+                self.tracking_code = Some(tracking_code.to_string());
+                self.shipped_at = Some(occurred_at);
+            }
+            Event::DeliveryRecorded { at } => self.delivered_at = Some(*at),
+            Event::Completed => self.closed_at = Some(occurred_at),
+            Event::Placed { .. }
+            | Event::ConfirmRejected
+            | Event::PaymentRecorded { .. }
+            | Event::RefundRecorded { .. } => {}
+        }
+        self
+    }
+}
+
+/// The page of an order.
+#[derive(Debug)]
+pub struct OrderDetail;
+
+impl Projection for OrderDetail {
+    const NAME: &'static str = "order_detail";
+    const VERSION: u16 = 1;
+    const CATEGORIES: &'static [Category] = &[Category::Order];
+    type Row = Row;
+
+    fn keys(event: &Recorded) -> Keys {
+        match event.fact {
+            Fact::Order(_) => Keys::One(event.stream.id),
+            _ => Keys::None,
+        }
+    }
+
+    fn evolve(row: Option<Row>, key: Uuid, event: &Recorded) -> Option<Row> {
+        let Fact::Order(fact) = &event.fact else { return row };
+        let row = match row {
+            None => Row::placed(key, fact, event.recorded_at)?,
+            Some(row) => row.advance(fact).note(fact, event.occurred_at),
+        };
+        Some(Row { version: event.version, updated_at: event.recorded_at, ..row })
+    }
+}
+
+/// One order.
+///
+/// # Errors
+/// Where the database is away.
+pub async fn get(pool: &PgPool, order: OrderId) -> Result<Option<Row>, sqlx::Error> {
+    let columns = Row::COLUMNS.join(", ");
+    let query = format!("select {columns} from read_models.order_detail where order_id = $1");
+    let row = sqlx::query(AssertSqlSafe(query)).bind(order.uuid()).fetch_optional(pool).await?;
+    row.as_ref().map(Row::read).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::given::{given, placed};
+
+    #[test]
+    fn a_rejected_order_says_what_was_short() {
+        let short = vec![Shortage {
+            sku: "mug".parse().unwrap(),
+            wanted: schemas::Quantity::new(3).unwrap(),
+            available: 1,
+        }];
+        let rejected = Event::Rejected { reason: RejectReason::OutOfStock, short: short.clone() };
+        let row = given::<OrderDetail>([placed(300), Fact::Order(rejected)]).one();
+        assert_eq!(row.short.0, short);
+        assert_eq!(row.rejected, Some(Json(RejectReason::OutOfStock)));
+        assert_eq!(row.status.0, Status::Rejected);
+        assert!(row.closed_at.is_some());
+    }
+
+    #[test]
+    fn a_shipped_order_says_how_to_follow_it() {
+        let shipped = Event::ShipmentRecorded { tracking_code: "T1".parse().unwrap() };
+        let facts = [Event::Confirmed, shipped].map(Fact::Order);
+        let row = given::<OrderDetail>([placed(300)].into_iter().chain(facts)).one();
+        assert_eq!(row.tracking_code.as_deref(), Some("T1"));
+        assert!(row.confirmed_at < row.shipped_at);
+        assert_eq!((row.version, row.lines.0.len()), (3, 1));
+    }
+
+    #[test]
+    fn a_cancelled_order_says_what_came_back() {
+        let ask = Event::CancellationRequested { reason: CancelReason::Customer };
+        let refunded = Some(Money::new(300, Currency::EUR));
+        let done = Event::Cancelled { reason: CancelReason::Customer, refunded };
+        let facts = [ask, done].map(Fact::Order);
+        let row = given::<OrderDetail>([placed(300)].into_iter().chain(facts)).one();
+        assert_eq!(row.status.0, Status::Cancelled);
+        assert_eq!((row.captured, row.refunded), (300, 300));
+        assert_eq!(row.cancel_reason, Some(Json(CancelReason::Customer)));
+    }
+}

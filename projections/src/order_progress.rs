@@ -1,0 +1,236 @@
+//! How far an order has come, in the three statuses that every order read model shows.
+//!
+//! All three follow from the order's own stream, so one version number names one state of them:
+//! an `ETag` made of it is exact.
+
+use schemas::order::Event;
+
+use crate::words::words;
+
+words! {
+    /// What becomes of the order as a whole.
+    pub enum Status {
+        /// Placed; stock and payment are being arranged.
+        Pending = "pending",
+        /// Stock is held and payment authorised.
+        Confirmed = "confirmed",
+        /// Somebody wants it undone, and that is being settled.
+        CancelPending = "cancel_pending",
+        /// Undone.
+        Cancelled = "cancelled",
+        /// It could not be had.
+        Rejected = "rejected",
+        /// Delivered, nothing is left to do.
+        Completed = "completed",
+    }
+}
+
+words! {
+    /// Where the money is.
+    pub enum PaymentStatus {
+        /// There is nothing to pay, or nothing was ever held.
+        None = "none",
+        /// Being arranged.
+        Pending = "pending",
+        /// Held at the provider.
+        Authorised = "authorised",
+        /// Some of it was taken.
+        PartiallyCaptured = "partially_captured",
+        /// All of it was taken.
+        Paid = "paid",
+        /// Some of what was taken was given back.
+        PartiallyRefunded = "partially_refunded",
+        /// All that was taken was given back.
+        Refunded = "refunded",
+        /// What was held was let go.
+        Voided = "voided",
+        /// Declined for good.
+        Failed = "failed",
+    }
+}
+
+words! {
+    /// Where the goods are.
+    pub enum FulfilmentStatus {
+        /// In the house.
+        Unfulfilled = "unfulfilled",
+        /// On their way.
+        Shipped = "shipped",
+        /// With the customer.
+        Delivered = "delivered",
+    }
+}
+
+/// The statuses, and what they are folded from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The order as a whole.
+    pub status: Status,
+    /// The money.
+    pub payment_status: PaymentStatus,
+    /// The goods.
+    pub fulfilment_status: FulfilmentStatus,
+    /// What is due, in minor units.
+    pub total: i64,
+    /// What was taken, in minor units.
+    pub captured: i64,
+    /// What was given back, in minor units.
+    pub refunded: i64,
+    /// Whether it was ever confirmed.
+    pub confirmed: bool,
+}
+
+impl Progress {
+    /// An order that was just placed.
+    #[must_use]
+    pub fn placed(total: i64) -> Self {
+        Self {
+            status: Status::Pending,
+            payment_status: if total == 0 { PaymentStatus::None } else { PaymentStatus::Pending },
+            fulfilment_status: FulfilmentStatus::Unfulfilled,
+            total,
+            captured: 0,
+            refunded: 0,
+            confirmed: false,
+        }
+    }
+
+    /// What `event` changes.
+    #[must_use]
+    pub fn evolve(mut self, event: &Event) -> Self {
+        match event {
+            Event::Placed { .. } | Event::ConfirmRejected => {}
+            Event::Confirmed => {
+                self.status = Status::Confirmed;
+                self.confirmed = true;
+            }
+            Event::Rejected { .. } => self.status = Status::Rejected,
+            Event::CancellationRequested { .. } => self.status = Status::CancelPending,
+            Event::CancellationRejected { .. } => {
+                self.status = if self.confirmed { Status::Confirmed } else { Status::Pending };
+            }
+            Event::Cancelled { refunded, .. } => {
+                self.status = Status::Cancelled;
+                // The sum, also where the single refunds were told before.
+                let refunded = refunded.map_or(0, |money| money.amount);
+                self.refunded = self.refunded.max(refunded);
+                self.captured = self.captured.max(self.refunded);
+            }
+            Event::PaymentRecorded { captured } => {
+                self.captured = self.captured.saturating_add(captured.amount);
+            }
+            Event::RefundRecorded { refunded } => {
+                self.refunded = self.refunded.saturating_add(refunded.amount);
+            }
+            Event::ShipmentRecorded { .. } => self.fulfilment_status = FulfilmentStatus::Shipped,
+            Event::DeliveryRecorded { .. } => self.fulfilment_status = FulfilmentStatus::Delivered,
+            Event::Completed => self.status = Status::Completed,
+        }
+        self.payment_status = self.money(event);
+        self
+    }
+
+    fn money(&self, event: &Event) -> PaymentStatus {
+        use schemas::order::RejectReason;
+        if self.refunded > 0 {
+            let all = self.refunded >= self.captured;
+            return if all { PaymentStatus::Refunded } else { PaymentStatus::PartiallyRefunded };
+        }
+        if self.captured > 0 {
+            let all = self.captured >= self.total;
+            return if all { PaymentStatus::Paid } else { PaymentStatus::PartiallyCaptured };
+        }
+        match (self.payment_status, event) {
+            (PaymentStatus::Pending, Event::Confirmed) => PaymentStatus::Authorised,
+            (
+                PaymentStatus::Pending | PaymentStatus::Authorised,
+                Event::Rejected { reason: RejectReason::PaymentDeclined, .. },
+            ) => PaymentStatus::Failed,
+            (PaymentStatus::Pending, Event::Rejected { .. }) => PaymentStatus::None,
+            (
+                PaymentStatus::Pending | PaymentStatus::Authorised,
+                Event::Rejected { .. } | Event::Cancelled { .. },
+            ) => PaymentStatus::Voided,
+            (unchanged, _) => unchanged,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::order::{CancelReason, KeepReason, RejectReason};
+    use schemas::{Currency, Money};
+
+    use super::*;
+
+    fn euro(amount: i64) -> Money {
+        Money::new(amount, Currency::EUR)
+    }
+
+    fn after(total: i64, events: &[Event]) -> (&'static str, &'static str, &'static str) {
+        let progress = events.iter().fold(Progress::placed(total), Progress::evolve);
+        let Progress { status, payment_status, fulfilment_status, .. } = progress;
+        (status.as_str(), payment_status.as_str(), fulfilment_status.as_str())
+    }
+
+    #[test]
+    fn an_order_goes_from_placed_to_completed() {
+        let story = [
+            Event::Confirmed,
+            Event::PaymentRecorded { captured: euro(300) },
+            Event::ShipmentRecorded { tracking_code: "T1".parse().unwrap() },
+            Event::DeliveryRecorded { at: chrono::DateTime::UNIX_EPOCH },
+            Event::Completed,
+        ];
+        assert_eq!(after(300, &story[..0]), ("pending", "pending", "unfulfilled"));
+        assert_eq!(after(300, &story[..1]), ("confirmed", "authorised", "unfulfilled"));
+        assert_eq!(after(300, &story[..2]), ("confirmed", "paid", "unfulfilled"));
+        assert_eq!(after(300, &story[..3]), ("confirmed", "paid", "shipped"));
+        assert_eq!(after(300, &story), ("completed", "paid", "delivered"));
+    }
+
+    #[test]
+    fn a_declined_card_fails_the_payment_and_missing_stock_does_not() {
+        let declined = Event::Rejected { reason: RejectReason::PaymentDeclined, short: vec![] };
+        assert_eq!(after(300, &[declined]), ("rejected", "failed", "unfulfilled"));
+        let short = Event::Rejected { reason: RejectReason::OutOfStock, short: vec![] };
+        assert_eq!(after(300, &[short]), ("rejected", "none", "unfulfilled"));
+    }
+
+    #[test]
+    fn a_cancelled_order_gives_back_what_was_held_or_taken() {
+        let ask = Event::CancellationRequested { reason: CancelReason::Customer };
+        let done = |refunded| Event::Cancelled { reason: CancelReason::Customer, refunded };
+        let held = [Event::Confirmed, ask.clone(), done(None)];
+        assert_eq!(after(300, &held[..2]), ("cancel_pending", "authorised", "unfulfilled"));
+        assert_eq!(after(300, &held), ("cancelled", "voided", "unfulfilled"));
+
+        let paid = Event::PaymentRecorded { captured: euro(300) };
+        let refund = Event::RefundRecorded { refunded: euro(300) };
+        let taken = [Event::Confirmed, paid, ask, refund, done(Some(euro(300)))];
+        assert_eq!(after(300, &taken), ("cancelled", "refunded", "unfulfilled"));
+    }
+
+    #[test]
+    fn a_refused_cancellation_leaves_the_order_as_it_was() {
+        let ask = Event::CancellationRequested { reason: CancelReason::Customer };
+        let kept = Event::CancellationRejected { reason: KeepReason::UseReturn };
+        assert_eq!(after(300, &[ask.clone(), kept.clone()]).0, "pending");
+        assert_eq!(after(300, &[Event::Confirmed, ask, kept]).0, "confirmed");
+    }
+
+    #[test]
+    fn an_order_of_nothing_has_no_payment() {
+        assert_eq!(after(0, &[Event::Confirmed]), ("confirmed", "none", "unfulfilled"));
+    }
+
+    #[test]
+    fn parts_of_the_money_are_told_from_all_of_it() {
+        let part = Event::PaymentRecorded { captured: euro(100) };
+        let rest = Event::PaymentRecorded { captured: euro(200) };
+        let back = Event::RefundRecorded { refunded: euro(50) };
+        assert_eq!(after(300, std::slice::from_ref(&part)).1, "partially_captured");
+        assert_eq!(after(300, &[part.clone(), rest.clone()]).1, "paid");
+        assert_eq!(after(300, &[part, rest, back]).1, "partially_refunded");
+    }
+}

@@ -1,0 +1,248 @@
+//! One row per order, as lists of orders show it.
+
+use schemas::{Category, Currency, CustomerId, Fact, Money, OrderId, Recorded, Timestamp, order};
+use sqlx::{PgPool, Postgres, QueryBuilder};
+use uuid::Uuid;
+
+use crate::order_progress::{FulfilmentStatus, PaymentStatus, Progress, Status};
+use crate::projection::{Keys, Projection};
+use crate::row::{AsText, Row as _};
+
+crate::table! {
+    /// An order in a list.
+    pub struct Row {
+        /// The order.
+        order_id: Uuid,
+        /// Who ordered.
+        customer: Uuid,
+        /// The order as a whole.
+        status: AsText<Status>,
+        /// The money.
+        payment_status: AsText<PaymentStatus>,
+        /// The goods.
+        fulfilment_status: AsText<FulfilmentStatus>,
+        /// How many lines it has.
+        line_count: i32,
+        /// The currency of all its amounts.
+        currency: AsText<Currency>,
+        /// What is due, in minor units.
+        total: i64,
+        /// What was taken, in minor units.
+        captured: i64,
+        /// What was given back, in minor units.
+        refunded: i64,
+        /// Whether it was ever confirmed.
+        confirmed: bool,
+        /// When it was placed.
+        placed_at: Timestamp,
+        /// When its last event was recorded.
+        updated_at: Timestamp,
+        /// The version of its stream.
+        version: i64,
+    }
+}
+
+impl Row {
+    /// The order's id.
+    #[must_use]
+    pub const fn id(&self) -> OrderId {
+        OrderId::new(self.order_id)
+    }
+
+    /// An amount in the order's currency.
+    #[must_use]
+    pub const fn money(&self, amount: i64) -> Money {
+        Money::new(amount, self.currency.0)
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            status: self.status.0,
+            payment_status: self.payment_status.0,
+            fulfilment_status: self.fulfilment_status.0,
+            total: self.total,
+            captured: self.captured,
+            refunded: self.refunded,
+            confirmed: self.confirmed,
+        }
+    }
+
+    fn with(self, progress: Progress) -> Self {
+        Self {
+            status: AsText(progress.status),
+            payment_status: AsText(progress.payment_status),
+            fulfilment_status: AsText(progress.fulfilment_status),
+            captured: progress.captured,
+            refunded: progress.refunded,
+            confirmed: progress.confirmed,
+            ..self
+        }
+    }
+}
+
+/// The list of orders.
+#[derive(Debug)]
+pub struct OrderSummary;
+
+impl Projection for OrderSummary {
+    const NAME: &'static str = "order_summary";
+    const VERSION: u16 = 1;
+    const CATEGORIES: &'static [Category] = &[Category::Order];
+    type Row = Row;
+
+    fn keys(event: &Recorded) -> Keys {
+        match event.fact {
+            Fact::Order(_) => Keys::One(event.stream.id),
+            _ => Keys::None,
+        }
+    }
+
+    fn evolve(row: Option<Row>, key: Uuid, event: &Recorded) -> Option<Row> {
+        let Fact::Order(fact) = &event.fact else { return row };
+        let row = match (row, fact) {
+            (None, order::Event::Placed { customer, lines, total, placed_at, .. }) => {
+                let progress = Progress::placed(total.amount);
+                Some(Row {
+                    order_id: key,
+                    customer: customer.uuid(),
+                    status: AsText(progress.status),
+                    payment_status: AsText(progress.payment_status),
+                    fulfilment_status: AsText(progress.fulfilment_status),
+                    line_count: i32::try_from(lines.len()).unwrap_or(i32::MAX),
+                    currency: AsText(total.currency),
+                    total: total.amount,
+                    captured: 0,
+                    refunded: 0,
+                    confirmed: false,
+                    placed_at: *placed_at,
+                    updated_at: event.recorded_at,
+                    version: event.version,
+                })
+            }
+            (row, fact) => row.map(|row| {
+                let progress = row.progress().evolve(fact);
+                row.with(progress)
+            }),
+        };
+        row.map(|row| Row { version: event.version, updated_at: event.recorded_at, ..row })
+    }
+}
+
+/// Which orders are wanted. What is absent does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this customer.
+    pub customer: Option<CustomerId>,
+    /// In one of these statuses.
+    pub statuses: Vec<Status>,
+    /// Placed at this time or later.
+    pub placed_from: Option<Timestamp>,
+    /// Placed before this time.
+    pub placed_before: Option<Timestamp>,
+}
+
+/// In which order they are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// Oldest first.
+    PlacedAscending,
+    /// Newest first.
+    PlacedDescending,
+}
+
+/// The place of an order in either sort.
+pub type Place = (Timestamp, Uuid);
+
+/// At most `limit` orders that `filter` lets through and that come after the place `after`.
+///
+/// # Errors
+/// Where the database is away.
+pub async fn list(
+    pool: &PgPool,
+    filter: &Filter,
+    sort: Sort,
+    after: Option<Place>,
+    limit: i64,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let rows = list_query(filter, sort, after, limit).build().fetch_all(pool).await?;
+    rows.iter().map(Row::read).collect()
+}
+
+fn list_query(
+    filter: &Filter,
+    sort: Sort,
+    after: Option<Place>,
+    limit: i64,
+) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new("select ");
+    query.push(Row::COLUMNS.join(", ")).push(" from read_models.order_summary where true");
+    if let Some(customer) = filter.customer {
+        query.push(" and customer = ").push_bind(customer.uuid());
+    }
+    if !filter.statuses.is_empty() {
+        let statuses: Vec<_> = filter.statuses.iter().map(|status| status.as_str()).collect();
+        query.push(" and status = any(").push_bind(statuses).push(")");
+    }
+    if let Some(from) = filter.placed_from {
+        query.push(" and placed_at >= ").push_bind(from);
+    }
+    if let Some(before) = filter.placed_before {
+        query.push(" and placed_at < ").push_bind(before);
+    }
+    let (beyond, direction) = match sort {
+        Sort::PlacedAscending => (">", "asc"),
+        Sort::PlacedDescending => ("<", "desc"),
+    };
+    if let Some((placed_at, order_id)) = after {
+        query.push(" and (placed_at, order_id) ").push(beyond).push(" (");
+        query.push_bind(placed_at).push(", ").push_bind(order_id).push(")");
+    }
+    query.push(" order by placed_at ").push(direction).push(", order_id ").push(direction);
+    query.push(" limit ").push_bind(limit);
+    query
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::given::{given, placed};
+
+    #[test]
+    fn a_placed_order_is_listed() {
+        let row = given::<OrderSummary>([placed(300)]).one();
+        assert_eq!(row.status.0, Status::Pending);
+        assert_eq!((row.total, row.line_count, row.version), (300, 1, 1));
+        assert_eq!(row.money(row.total).to_string(), "3.00 EUR");
+    }
+
+    #[test]
+    fn later_events_move_status_and_version() {
+        let row = given::<OrderSummary>([placed(300), Fact::Order(order::Event::Confirmed)]).one();
+        assert_eq!(row.status.0, Status::Confirmed);
+        assert_eq!(row.payment_status.0, PaymentStatus::Authorised);
+        assert_eq!(row.version, 2);
+        assert!(row.updated_at > row.placed_at);
+    }
+
+    #[test]
+    fn other_contexts_are_not_heard() {
+        let voided = schemas::payment::Event::Voided {
+            order: crate::given::order_id(),
+            never_authorised: true,
+        };
+        assert!(given::<OrderSummary>([Fact::Payment(voided)]).rows().is_empty());
+    }
+
+    #[test]
+    fn a_list_asks_for_what_the_filter_says() {
+        let filter = Filter { statuses: vec![Status::Pending], ..Filter::default() };
+        let after = Some((chrono::DateTime::UNIX_EPOCH, Uuid::nil()));
+        let query = list_query(&filter, Sort::PlacedDescending, after, 3).into_string();
+        let expected = " from read_models.order_summary where true and status = any($1) and \
+                        (placed_at, order_id) < ($2, $3) \
+                        order by placed_at desc, order_id desc limit $4";
+        assert!(query.ends_with(expected), "{query}");
+        let all = list_query(&Filter::default(), Sort::PlacedAscending, None, 3).into_string();
+        assert!(all.ends_with("where true order by placed_at asc, order_id asc limit $1"), "{all}");
+    }
+}

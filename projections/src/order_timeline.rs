@@ -1,0 +1,207 @@
+//! Everything that happened about an order, in any context, in the order of the log.
+
+use schemas::{Category, Encoded, Event as _, Fact, OrderId, Position, Recorded, Timestamp};
+use serde_json::value::RawValue;
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, PgPool};
+use uuid::Uuid;
+
+use crate::projection::{Keys, Projection};
+use crate::row::{AsText, Row as _};
+
+crate::table! {
+    /// One event about an order.
+    pub struct Row {
+        /// Made of the position.
+        entry_id: Uuid,
+        /// The order.
+        order_id: Uuid,
+        /// Its place in the log.
+        position: i64,
+        /// The context that it happened in.
+        category: AsText<Category>,
+        /// The thing that it happened to.
+        stream_id: Uuid,
+        /// Its place in that thing's stream.
+        stream_version: i64,
+        /// What happened, as `order.placed.v1`.
+        event_type: String,
+        /// The event's id.
+        event_id: Uuid,
+        /// The command that it answers.
+        command_id: Uuid,
+        /// What led to that command.
+        causation_id: Uuid,
+        /// When it happened.
+        occurred_at: Timestamp,
+        /// When it was written to the log.
+        recorded_at: Timestamp,
+        /// Who asked.
+        actor: String,
+        /// The event's data.
+        data: Data,
+    }
+}
+
+/// The data of an event, as the JSON that is stored.
+pub type Data = Json<RawData>;
+
+/// JSON that is passed on as it is.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct RawData(pub Box<RawValue>);
+
+impl PartialEq for RawData {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+/// The history of every order.
+///
+/// It holds the events of the order, its payment, its reservation and its parcels, and of its
+/// saga what it began, asked for, turned round on and ended with. What a saga heard is not
+/// repeated: it is there already, as the event that was heard. Nor is the stock of single skus.
+#[derive(Debug)]
+pub struct OrderTimeline;
+
+impl Projection for OrderTimeline {
+    const NAME: &'static str = "order_timeline";
+    const VERSION: u16 = 1;
+    const CATEGORIES: &'static [Category] = &Category::ALL;
+    const WRITES_ONCE: bool = true;
+    type Row = Row;
+
+    fn keys(event: &Recorded) -> Keys {
+        match order(event) {
+            Some(_) => Keys::One(entry_id(event.position)),
+            None => Keys::None,
+        }
+    }
+
+    fn evolve(_: Option<Row>, key: Uuid, event: &Recorded) -> Option<Row> {
+        let order = order(event)?;
+        let Encoded { event_type, payload } = match &event.fact {
+            Fact::Order(fact) => fact.encode(),
+            Fact::Payment(fact) => fact.encode(),
+            Fact::Inventory(fact) => fact.encode(),
+            Fact::Shipping(fact) => fact.encode(),
+            Fact::Saga(fact) => fact.encode(),
+            Fact::Unknown { .. } => return None,
+        }
+        .ok()?;
+        Some(Row {
+            entry_id: key,
+            order_id: order.uuid(),
+            position: event.position,
+            category: AsText(event.stream.category),
+            stream_id: event.stream.id,
+            stream_version: event.version,
+            event_type,
+            event_id: event.event_id.uuid(),
+            command_id: event.command_id.uuid(),
+            causation_id: event.causation_id,
+            occurred_at: event.occurred_at,
+            recorded_at: event.recorded_at,
+            actor: event.actor.clone(),
+            data: Json(RawData(RawValue::from_string(payload).ok()?)),
+        })
+    }
+}
+
+/// A key that follows from the position, so that new rows go to one end of the index.
+fn entry_id(position: Position) -> Uuid {
+    Uuid::from_u64_pair(0, position.unsigned_abs())
+}
+
+/// The order whose timeline tells of `event`, if any does.
+fn order(event: &Recorded) -> Option<OrderId> {
+    use schemas::saga::Event as Saga;
+    match &event.fact {
+        Fact::Order(_) => Some(OrderId::new(event.stream.id)),
+        Fact::Payment(fact) => Some(fact.order()),
+        Fact::Inventory(fact) => fact.order(),
+        Fact::Shipping(fact) => Some(fact.order()),
+        Fact::Saga(
+            Saga::Started { .. }
+            | Saga::CommandIssued { .. }
+            | Saga::CompensationStarted { .. }
+            | Saga::Parked { .. }
+            | Saga::Finished { .. },
+        ) => Some(OrderId::new(event.correlation_id)),
+        Fact::Saga(_) | Fact::Unknown { .. } => None,
+    }
+}
+
+/// At most `limit` events about an order after the position `after`, in order.
+///
+/// # Errors
+/// Where the database is away.
+pub async fn list(
+    pool: &PgPool,
+    order: OrderId,
+    after: Position,
+    limit: i64,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let columns = Row::COLUMNS.join(", ");
+    let query = format!(
+        "select {columns} from read_models.order_timeline \
+         where order_id = $1 and position > $2 order by position limit $3"
+    );
+    let query = sqlx::query(AssertSqlSafe(query)).bind(order.uuid()).bind(after).bind(limit);
+    query.fetch_all(pool).await?.iter().map(Row::read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::{inventory, order, payment, saga};
+
+    use super::*;
+    use crate::given::{euro, given, order_id, placed, saga_started};
+
+    #[test]
+    fn every_context_tells_of_the_order() {
+        let order = order_id();
+        let reservation = order.reservation();
+        let rows = given::<OrderTimeline>([
+            placed(300),
+            saga_started(),
+            Fact::Inventory(inventory::Event::ReservationReleased {
+                order,
+                reservation,
+                units: vec![],
+            }),
+            Fact::Payment(payment::Event::Captured { order, op: 1, amount: euro(300) }),
+            Fact::Order(order::Event::Completed),
+        ])
+        .rows();
+        let told: Vec<_> = rows.iter().map(|row| row.event_type.as_str()).collect();
+        let expected = [
+            "order.placed.v1",
+            "saga.started.v1",
+            "inventory.reservation_released.v1",
+            "payment.captured.v1",
+            "order.completed.v1",
+        ];
+        assert_eq!(told, expected);
+        assert!(rows.iter().all(|row| row.order_id == order.uuid()));
+        assert_eq!(rows[4].data.0.0.get(), "null");
+        assert_eq!(rows[0].position, 1);
+    }
+
+    #[test]
+    fn what_a_saga_heard_and_single_skus_are_left_out() {
+        let heard = saga::Event::InputIgnored {
+            source: Uuid::nil(),
+            input: serde_json::Value::Null,
+            state: "paying".to_owned(),
+        };
+        let stock = inventory::Event::StockReceived {
+            sku: "mug".parse().unwrap(),
+            quantity: schemas::Quantity::new(1).unwrap(),
+            reference: None,
+        };
+        let facts = [Fact::Saga(heard), Fact::Inventory(stock)];
+        assert!(given::<OrderTimeline>(facts).rows().is_empty());
+    }
+}

@@ -1,0 +1,437 @@
+//! One row per payment: every transaction with the provider, and what they add up to.
+
+use schemas::payment::{Event, Operation};
+use schemas::{Category, Currency, Fact, Money, OrderId, PaymentId, Recorded, RefundId, Timestamp};
+use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, PgPool};
+use uuid::Uuid;
+
+use crate::projection::{Keys, Projection};
+use crate::row::{AsText, Row as _};
+use crate::words::words;
+
+words! {
+    /// How the payment stands.
+    pub enum State {
+        /// Nothing was asked of the provider yet.
+        Created = "created",
+        /// The provider is to hold money.
+        Authorising = "authorising",
+        /// The provider holds money.
+        Authorised = "authorised",
+        /// The provider said no.
+        Declined = "declined",
+        /// Nobody knows what became of the last request.
+        Unknown = "unknown",
+        /// The provider is to take what it holds.
+        Capturing = "capturing",
+        /// The provider took it.
+        Captured = "captured",
+        /// The provider did not take it.
+        CaptureFailed = "capture_failed",
+        /// The provider is to let go.
+        Voiding = "voiding",
+        /// Nothing is held.
+        Voided = "voided",
+        /// The provider is to give money back.
+        Refunding = "refunding",
+        /// Some was given back.
+        PartiallyRefunded = "partially_refunded",
+        /// All was given back.
+        Refunded = "refunded",
+        /// The provider did not give it back.
+        RefundFailed = "refund_failed",
+    }
+}
+
+words! {
+    /// How a transaction stands.
+    pub enum Outcome {
+        /// Asked for, not answered.
+        Pending = "pending",
+        /// Done.
+        Succeeded = "succeeded",
+        /// Not done.
+        Failed = "failed",
+        /// Nobody knows.
+        Unknown = "unknown",
+    }
+}
+
+/// One thing that was asked of the provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transaction {
+    /// What was asked.
+    pub operation: Operation,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// How much it is about, in minor units.
+    pub amount: i64,
+    /// Which authorisation, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub op: Option<u32>,
+    /// Which refund.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refund: Option<RefundId>,
+    /// The provider's code, where it did not do it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// When it was asked.
+    pub requested_at: Timestamp,
+    /// When the answer was recorded.
+    pub settled_at: Option<Timestamp>,
+}
+
+crate::table! {
+    /// A payment.
+    pub struct Row {
+        /// The payment.
+        payment_id: Uuid,
+        /// For which order.
+        order_id: Uuid,
+        /// How it stands.
+        state: AsText<State>,
+        /// The currency of all its amounts, once one is known.
+        currency: Option<AsText<Currency>>,
+        /// What is due, in minor units.
+        amount: i64,
+        /// What is held or was taken, in minor units.
+        authorised: i64,
+        /// What was taken, in minor units.
+        captured: i64,
+        /// What was given back, in minor units.
+        refunded: i64,
+        /// What was taken and not given back, in minor units.
+        balance: i64,
+        /// Whether nothing is wanted any more: what still comes in goes back.
+        unwanted: bool,
+        /// The provider's id of the payment.
+        provider_ref: Option<String>,
+        /// Everything that was asked of the provider, in order.
+        transactions: Json<Vec<Transaction>>,
+        /// When its last event was recorded.
+        updated_at: Timestamp,
+        /// The version of its stream.
+        version: i64,
+    }
+}
+
+impl Row {
+    /// The payment's id.
+    #[must_use]
+    pub const fn id(&self) -> PaymentId {
+        PaymentId::new(self.payment_id)
+    }
+
+    /// The order that it pays for.
+    #[must_use]
+    pub const fn order(&self) -> OrderId {
+        OrderId::new(self.order_id)
+    }
+
+    fn opened(key: Uuid, order: OrderId, at: Timestamp) -> Self {
+        Self {
+            payment_id: key,
+            order_id: order.uuid(),
+            state: AsText(State::Created),
+            currency: None,
+            amount: 0,
+            authorised: 0,
+            captured: 0,
+            refunded: 0,
+            balance: 0,
+            unwanted: false,
+            provider_ref: None,
+            transactions: Json(Vec::new()),
+            updated_at: at,
+            version: 0,
+        }
+    }
+
+    fn in_currency(&mut self, money: &Money) -> i64 {
+        self.currency.get_or_insert(AsText(money.currency));
+        money.amount
+    }
+
+    fn ask(&mut self, operation: Operation, amount: i64, at: Timestamp) -> &mut Transaction {
+        self.transactions.0.push(Transaction {
+            operation,
+            outcome: Outcome::Pending,
+            amount,
+            op: None,
+            refund: None,
+            code: None,
+            requested_at: at,
+            settled_at: None,
+        });
+        let last = self.transactions.0.len() - 1;
+        &mut self.transactions.0[last]
+    }
+
+    /// The youngest transaction of that kind which has no definite outcome; where the provider
+    /// acted without being asked, a new one.
+    fn answer(
+        &mut self,
+        operation: Operation,
+        outcome: Outcome,
+        amount: i64,
+        at: Timestamp,
+    ) -> &mut Transaction {
+        let open = |t: &Transaction| {
+            t.operation == operation && matches!(t.outcome, Outcome::Pending | Outcome::Unknown)
+        };
+        let index = self.transactions.0.iter().rposition(open).unwrap_or_else(|| {
+            self.ask(operation, amount, at);
+            self.transactions.0.len() - 1
+        });
+        let transaction = &mut self.transactions.0[index];
+        transaction.outcome = outcome;
+        transaction.settled_at = Some(at);
+        if outcome == Outcome::Succeeded {
+            transaction.amount = amount;
+        }
+        transaction
+    }
+
+    fn requested(&mut self, fact: &Event, at: Timestamp) {
+        match fact {
+            Event::Created { amount, .. } => self.amount = self.in_currency(amount),
+            Event::AuthorisationRequested { op, amount, .. } => {
+                let due = self.in_currency(amount);
+                self.amount = self.amount.max(due);
+                self.ask(Operation::Authorise, due, at).op = Some(*op);
+                self.state = AsText(State::Authorising);
+            }
+            Event::CaptureRequested { op, amount, provider_ref, .. } => {
+                let due = self.in_currency(amount);
+                self.ask(Operation::Capture, due, at).op = Some(*op);
+                self.provider_ref = Some(provider_ref.to_string());
+                self.state = AsText(State::Capturing);
+            }
+            Event::VoidRequested { op, provider_ref, .. } => {
+                self.unwanted = true;
+                self.state = AsText(State::Voiding);
+                if let Some(provider_ref) = provider_ref {
+                    self.provider_ref = Some(provider_ref.to_string());
+                    let held = self.authorised - self.captured;
+                    self.ask(Operation::Void, held, at).op = Some(*op);
+                }
+            }
+            Event::RefundRequested { refund, amount, provider_ref, .. } => {
+                let due = self.in_currency(amount);
+                self.ask(Operation::Refund, due, at).refund = Some(*refund);
+                self.provider_ref = Some(provider_ref.to_string());
+                self.state = AsText(State::Refunding);
+            }
+            Event::LateMoneyDetected { amount, .. } => {
+                self.in_currency(amount);
+                self.unwanted = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, fact: &Event, at: Timestamp) {
+        match fact {
+            Event::Authorised { op, amount, provider_ref, .. } => {
+                self.authorised = self.in_currency(amount);
+                let authorised = self.authorised;
+                self.answer(Operation::Authorise, Outcome::Succeeded, authorised, at).op =
+                    Some(*op);
+                self.provider_ref = Some(provider_ref.to_string());
+                self.state = AsText(State::Authorised);
+            }
+            Event::Declined { op, provider_ref, code, .. } => {
+                if let Some(provider_ref) = provider_ref {
+                    self.provider_ref = Some(provider_ref.to_string());
+                }
+                let answer = self.answer(Operation::Authorise, Outcome::Failed, 0, at);
+                answer.op = Some(*op);
+                answer.code = Some(code.to_string());
+                self.state = AsText(if self.unwanted { State::Voided } else { State::Declined });
+            }
+            Event::OutcomeUnknown { operation, .. } => {
+                self.answer(*operation, Outcome::Unknown, 0, at).settled_at = None;
+                self.state = AsText(State::Unknown);
+            }
+            Event::Captured { op, amount, .. } => {
+                let captured = self.in_currency(amount);
+                self.captured += captured;
+                self.answer(Operation::Capture, Outcome::Succeeded, captured, at).op = Some(*op);
+                self.state = AsText(State::Captured);
+            }
+            Event::CaptureFailed { code, .. } => {
+                let answer = self.answer(Operation::Capture, Outcome::Failed, 0, at);
+                answer.code = Some(code.to_string());
+                self.state = AsText(State::CaptureFailed);
+            }
+            Event::Voided { never_authorised, .. } => {
+                self.unwanted = true;
+                if !never_authorised {
+                    let held = self.authorised - self.captured;
+                    self.answer(Operation::Void, Outcome::Succeeded, held, at);
+                    self.authorised = self.captured;
+                }
+                self.state = AsText(State::Voided);
+            }
+            Event::Refunded { refund, amount, .. } => {
+                let refunded = self.in_currency(amount);
+                self.refunded += refunded;
+                self.answer(Operation::Refund, Outcome::Succeeded, refunded, at).refund =
+                    Some(*refund);
+                let all = self.refunded >= self.captured;
+                self.state = AsText(if all { State::Refunded } else { State::PartiallyRefunded });
+            }
+            Event::RefundFailed { refund, code, .. } => {
+                let answer = self.answer(Operation::Refund, Outcome::Failed, 0, at);
+                answer.refund = Some(*refund);
+                answer.code = Some(code.to_string());
+                self.state = AsText(State::RefundFailed);
+            }
+            _ => {}
+        }
+        self.balance = self.captured - self.refunded;
+    }
+}
+
+/// The books, as we know them.
+#[derive(Debug)]
+pub struct PaymentLedger;
+
+impl Projection for PaymentLedger {
+    const NAME: &'static str = "payment_ledger";
+    const VERSION: u16 = 1;
+    const CATEGORIES: &'static [Category] = &[Category::Payment];
+    type Row = Row;
+
+    fn keys(event: &Recorded) -> Keys {
+        match event.fact {
+            Fact::Payment(_) => Keys::One(event.stream.id),
+            _ => Keys::None,
+        }
+    }
+
+    fn evolve(row: Option<Row>, key: Uuid, event: &Recorded) -> Option<Row> {
+        let Fact::Payment(fact) = &event.fact else { return row };
+        let mut row = row.unwrap_or_else(|| Row::opened(key, fact.order(), event.recorded_at));
+        row.requested(fact, event.recorded_at);
+        row.answered(fact, event.recorded_at);
+        Some(Row { version: event.version, updated_at: event.recorded_at, ..row })
+    }
+}
+
+/// One payment.
+///
+/// # Errors
+/// Where the database is away.
+pub async fn get(pool: &PgPool, payment: PaymentId) -> Result<Option<Row>, sqlx::Error> {
+    let columns = Row::COLUMNS.join(", ");
+    let query = format!("select {columns} from read_models.payment_ledger where payment_id = $1");
+    let query = sqlx::query(AssertSqlSafe(query)).bind(payment.uuid());
+    query.fetch_optional(pool).await?.as_ref().map(Row::read).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::given::{euro, given, order_id};
+
+    fn requested(op: u32) -> Event {
+        let method = "pm_card_visa".parse().unwrap();
+        Event::AuthorisationRequested { order: order_id(), op, amount: euro(300), method }
+    }
+
+    fn authorised() -> Event {
+        let (order, provider_ref) = (order_id(), "pi_1".parse().unwrap());
+        let until = DateTime::UNIX_EPOCH;
+        Event::Authorised { order, op: 1, amount: euro(300), provider_ref, until }
+    }
+
+    fn captured() -> [Event; 2] {
+        let (order, provider_ref) = (order_id(), "pi_1".parse().unwrap());
+        [
+            Event::CaptureRequested { order, op: 1, amount: euro(300), provider_ref },
+            Event::Captured { order, op: 1, amount: euro(300) },
+        ]
+    }
+
+    fn refunded() -> [Event; 2] {
+        let (order, refund) = (order_id(), order_id().payment().undoing_refund());
+        let provider_ref = "pi_1".parse().unwrap();
+        [
+            Event::RefundRequested { order, refund, amount: euro(300), provider_ref },
+            Event::Refunded { order, refund, amount: euro(300) },
+        ]
+    }
+
+    fn after(events: impl IntoIterator<Item = Event>) -> Row {
+        given::<PaymentLedger>(events.into_iter().map(Fact::Payment)).one()
+    }
+
+    fn told(row: &Row) -> Vec<(Operation, &'static str)> {
+        let transactions = row.transactions.0.iter();
+        transactions.map(|t| (t.operation, t.outcome.as_str())).collect()
+    }
+
+    #[test]
+    fn money_that_was_taken_and_given_back_leaves_nothing() {
+        let taken = after([requested(1), authorised()].into_iter().chain(captured()));
+        assert_eq!((taken.authorised, taken.captured, taken.balance), (300, 300, 300));
+        assert_eq!(taken.state.0, State::Captured);
+        let story = [requested(1), authorised()].into_iter().chain(captured()).chain(refunded());
+        let row = after(story);
+        assert_eq!((row.refunded, row.balance, row.version), (300, 0, 6));
+        assert_eq!(row.state.0, State::Refunded);
+        let done = [Operation::Authorise, Operation::Capture, Operation::Refund];
+        assert_eq!(told(&row), done.map(|operation| (operation, "succeeded")));
+    }
+
+    #[test]
+    fn a_second_card_is_a_second_transaction() {
+        let declined = Event::Declined {
+            order: order_id(),
+            op: 1,
+            provider_ref: None,
+            code: "card_declined".parse().unwrap(),
+            retryable: true,
+        };
+        let row = after([requested(1), declined, requested(2), authorised()]);
+        let expected = [(Operation::Authorise, "failed"), (Operation::Authorise, "succeeded")];
+        assert_eq!(told(&row), expected);
+        assert_eq!(row.transactions.0[0].code.as_deref(), Some("card_declined"));
+        assert_eq!((row.state.0, row.authorised), (State::Authorised, 300));
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_settled_by_the_answer_that_comes_later() {
+        let unknown =
+            Event::OutcomeUnknown { order: order_id(), op: 1, operation: Operation::Authorise };
+        let row = after([requested(1), unknown.clone()]);
+        assert_eq!((row.state.0, told(&row)[0].1), (State::Unknown, "unknown"));
+        let row = after([requested(1), unknown, authorised()]);
+        assert_eq!(told(&row), [(Operation::Authorise, "succeeded")]);
+    }
+
+    #[test]
+    fn a_payment_voided_before_it_began_has_no_transactions() {
+        let row = after([Event::Voided { order: order_id(), never_authorised: true }]);
+        assert_eq!((row.state.0, row.unwanted, row.currency), (State::Voided, true, None));
+        assert!(row.transactions.0.is_empty());
+    }
+
+    #[test]
+    fn what_was_held_is_let_go() {
+        let void = Event::VoidRequested {
+            order: order_id(),
+            op: 1,
+            provider_ref: Some("pi_1".parse().unwrap()),
+        };
+        let done = Event::Voided { order: order_id(), never_authorised: false };
+        let row = after([requested(1), authorised(), void, done]);
+        assert_eq!((row.authorised, row.state.0), (0, State::Voided));
+        assert_eq!(row.transactions.0[1].amount, 300);
+    }
+}

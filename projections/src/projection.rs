@@ -1,0 +1,63 @@
+//! What a read model has to say about itself: the rows an event touches, and what becomes of one.
+
+use schemas::{Category, Fact, Recorded};
+use uuid::Uuid;
+
+use crate::row::Row;
+
+/// A fold from events to the rows of one table. Pure: no clock, no chance, no I/O.
+pub trait Projection: Send + Sync + 'static {
+    /// The name of its table, and of itself.
+    const NAME: &'static str;
+
+    /// Grows with every change of the row or of the fold; the table is then to be rebuilt.
+    const VERSION: u16;
+
+    /// The contexts it listens to. An event of one of them that this release cannot read parks
+    /// its stream.
+    const CATEGORIES: &'static [Category];
+
+    /// Whether a row is made by one event and never touched again, so that nothing has to be
+    /// read before it is written.
+    const WRITES_ONCE: bool = false;
+
+    /// One row.
+    type Row: Row;
+
+    /// The primary keys of the rows that `event` touches.
+    fn keys(event: &Recorded) -> Keys;
+
+    /// The row `key` after `event`; none where there is no such row (any more).
+    fn evolve(row: Option<Self::Row>, key: Uuid, event: &Recorded) -> Option<Self::Row>;
+}
+
+/// The keys of the rows that an event touches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keys {
+    /// The event is not for this read model.
+    None,
+    /// One row.
+    One(Uuid),
+    /// Several rows, each named once.
+    Many(Vec<Uuid>),
+}
+
+impl Keys {
+    /// The keys.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Uuid] {
+        match self {
+            Self::None => &[],
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Many(keys) => keys,
+        }
+    }
+}
+
+/// Why `P` can never take `event`, if so.
+pub(crate) fn unreadable<P: Projection>(event: &Recorded) -> Option<&str> {
+    match &event.fact {
+        Fact::Unknown { why, .. } if P::CATEGORIES.contains(&event.stream.category) => Some(why),
+        _ => None,
+    }
+}

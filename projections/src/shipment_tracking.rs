@@ -1,0 +1,316 @@
+//! One row per fulfilment order: what is sent, and where it is.
+
+use schemas::inventory::Units;
+use schemas::shipping::{Event, Scan};
+use schemas::{Address, Category, Fact, FulfilmentId, OrderId, Recorded, ShipmentId, Timestamp};
+use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, PgPool};
+use uuid::Uuid;
+
+use crate::projection::{Keys, Projection};
+use crate::row::{AsText, Row as _};
+use crate::words::words;
+
+words! {
+    /// Where the goods are.
+    pub enum Status {
+        /// To be packed.
+        Open = "open",
+        /// Packed.
+        Packed = "packed",
+        /// The carrier has them.
+        HandedOver = "handed_over",
+        /// On their way.
+        InTransit = "in_transit",
+        /// On the van.
+        OutForDelivery = "out_for_delivery",
+        /// With the customer.
+        Delivered = "delivered",
+        /// They will not be sent.
+        Cancelled = "cancelled",
+    }
+}
+
+words! {
+    /// What became of the label.
+    pub enum Label {
+        /// None yet.
+        None = "none",
+        /// Bought.
+        Bought = "bought",
+        /// The carrier will not take the parcel.
+        Rejected = "rejected",
+        /// To be given back.
+        Voiding = "voiding",
+        /// Given back.
+        Voided = "voided",
+    }
+}
+
+/// What the carrier saw, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// What.
+    pub scan: Scan,
+    /// When.
+    pub at: Timestamp,
+}
+
+crate::table! {
+    /// A fulfilment order with its one parcel.
+    pub struct Row {
+        /// The fulfilment order.
+        fulfilment_id: Uuid,
+        /// The parcel.
+        shipment_id: Uuid,
+        /// For which order.
+        order_id: Uuid,
+        /// Where the goods are.
+        status: AsText<Status>,
+        /// Whether they may go: they are paid for.
+        released: bool,
+        /// What is sent.
+        units: Json<Vec<Units>>,
+        /// Where it goes.
+        address: Option<Json<Address>>,
+        /// The carrier's id of the shipment.
+        carrier_ref: Option<String>,
+        /// The number to follow it with.
+        tracking_code: Option<String>,
+        /// What became of the label.
+        label: AsText<Label>,
+        /// What the carrier saw, in the order in which it told us.
+        scans: Json<Vec<Sighting>>,
+        /// When it was packed.
+        packed_at: Option<Timestamp>,
+        /// When the carrier took it.
+        handed_over_at: Option<Timestamp>,
+        /// When it arrived, by the carrier's word.
+        delivered_at: Option<Timestamp>,
+        /// When its last event was recorded.
+        updated_at: Timestamp,
+        /// The version of its stream.
+        version: i64,
+    }
+}
+
+impl Row {
+    /// The fulfilment order's id.
+    #[must_use]
+    pub const fn id(&self) -> FulfilmentId {
+        FulfilmentId::new(self.fulfilment_id)
+    }
+
+    /// The parcel's id.
+    #[must_use]
+    pub const fn shipment(&self) -> ShipmentId {
+        ShipmentId::new(self.shipment_id)
+    }
+
+    /// The order that is sent.
+    #[must_use]
+    pub const fn order(&self) -> OrderId {
+        OrderId::new(self.order_id)
+    }
+
+    fn opened(key: Uuid, order: OrderId, at: Timestamp) -> Self {
+        Self {
+            fulfilment_id: key,
+            shipment_id: FulfilmentId::new(key).shipment().uuid(),
+            order_id: order.uuid(),
+            status: AsText(Status::Open),
+            released: false,
+            units: Json(Vec::new()),
+            address: None,
+            carrier_ref: None,
+            tracking_code: None,
+            label: AsText(Label::None),
+            scans: Json(Vec::new()),
+            packed_at: None,
+            handed_over_at: None,
+            delivered_at: None,
+            updated_at: at,
+            version: 0,
+        }
+    }
+
+    fn note(&mut self, fact: &Event, at: Timestamp) {
+        match fact {
+            Event::Created { units, address, .. } => {
+                self.units = Json(units.clone());
+                self.address = Some(Json(address.clone()));
+            }
+            Event::Packed { shipment, address, .. } => {
+                self.shipment_id = shipment.uuid();
+                self.address = Some(Json(address.clone()));
+                self.status = AsText(Status::Packed);
+                self.packed_at = Some(at);
+            }
+            Event::Released { .. } => self.released = true,
+            Event::LabelBought { carrier_ref, tracking_code, .. } => {
+                self.carrier_ref = Some(carrier_ref.to_string());
+                self.tracking_code = Some(tracking_code.to_string());
+                self.label = AsText(Label::Bought);
+            }
+            Event::LabelRejected { .. } => self.label = AsText(Label::Rejected),
+            Event::HandedOver { carrier_ref, tracking_code, .. } => {
+                self.carrier_ref = Some(carrier_ref.to_string());
+                self.tracking_code = Some(tracking_code.to_string());
+                self.status = AsText(Status::HandedOver);
+                self.handed_over_at = Some(at);
+            }
+            Event::Scanned { scan, at, .. } => {
+                self.scans.0.push(Sighting { scan: *scan, at: *at });
+                self.see(*scan);
+            }
+            Event::Delivered { at, .. } => {
+                self.status = AsText(Status::Delivered);
+                self.delivered_at = Some(*at);
+            }
+            Event::Cancelled { .. } => self.status = AsText(Status::Cancelled),
+            Event::CancelRejected { .. } => {}
+            Event::LabelVoidRequested { carrier_ref, .. } => {
+                self.carrier_ref = Some(carrier_ref.to_string());
+                self.label = AsText(Label::Voiding);
+            }
+            Event::LabelVoided { .. } => self.label = AsText(Label::Voided),
+        }
+    }
+
+    /// A scan moves the parcel forward only.
+    fn see(&mut self, scan: Scan) {
+        let seen = match scan {
+            Scan::PreTransit => return,
+            Scan::InTransit => Status::InTransit,
+            Scan::OutForDelivery => Status::OutForDelivery,
+            Scan::Delivered => Status::Delivered,
+        };
+        let rank = |status| Status::ALL.iter().position(|known| *known == status);
+        if rank(seen) > rank(self.status.0) {
+            self.status = AsText(seen);
+        }
+    }
+}
+
+/// Where everything is.
+#[derive(Debug)]
+pub struct ShipmentTracking;
+
+impl Projection for ShipmentTracking {
+    const NAME: &'static str = "shipment_tracking";
+    const VERSION: u16 = 1;
+    const CATEGORIES: &'static [Category] = &[Category::Shipping];
+    type Row = Row;
+
+    fn keys(event: &Recorded) -> Keys {
+        match event.fact {
+            Fact::Shipping(_) => Keys::One(event.stream.id),
+            _ => Keys::None,
+        }
+    }
+
+    fn evolve(row: Option<Row>, key: Uuid, event: &Recorded) -> Option<Row> {
+        let Fact::Shipping(fact) = &event.fact else { return row };
+        let mut row = row.unwrap_or_else(|| Row::opened(key, fact.order(), event.recorded_at));
+        row.note(fact, event.occurred_at);
+        Some(Row { version: event.version, updated_at: event.recorded_at, ..row })
+    }
+}
+
+/// What is sent for an order.
+///
+/// # Errors
+/// Where the database is away.
+pub async fn list(pool: &PgPool, order: OrderId) -> Result<Vec<Row>, sqlx::Error> {
+    let columns = Row::COLUMNS.join(", ");
+    let query = format!(
+        "select {columns} from read_models.shipment_tracking \
+         where order_id = $1 order by fulfilment_id"
+    );
+    let query = sqlx::query(AssertSqlSafe(query)).bind(order.uuid());
+    query.fetch_all(pool).await?.iter().map(Row::read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::given::{address, given, order_id};
+
+    fn created() -> Event {
+        let quantity = schemas::Quantity::new(2).unwrap();
+        let units = vec![Units { sku: "mug".parse().unwrap(), quantity }];
+        Event::Created { order: order_id(), units, address: address() }
+    }
+
+    fn packed() -> Event {
+        let shipment = order_id().fulfilment().shipment();
+        Event::Packed { order: order_id(), shipment, address: address() }
+    }
+
+    fn handed_over() -> Event {
+        Event::HandedOver {
+            order: order_id(),
+            carrier_ref: "shp_1".parse().unwrap(),
+            tracking_code: "T1".parse().unwrap(),
+            inferred: false,
+        }
+    }
+
+    fn scanned(scan: Scan) -> Event {
+        let carrier_event = "evt_1".parse().unwrap();
+        Event::Scanned { order: order_id(), carrier_event, scan, at: DateTime::UNIX_EPOCH }
+    }
+
+    fn after(events: impl IntoIterator<Item = Event>) -> Row {
+        given::<ShipmentTracking>(events.into_iter().map(Fact::Shipping)).one()
+    }
+
+    #[test]
+    fn a_parcel_goes_from_packed_to_delivered() {
+        let at = DateTime::UNIX_EPOCH;
+        let row = after([
+            created(),
+            packed(),
+            Event::Released { order: order_id() },
+            handed_over(),
+            scanned(Scan::InTransit),
+            Event::Delivered { order: order_id(), at },
+        ]);
+        assert_eq!((row.status.0, row.released, row.version), (Status::Delivered, true, 6));
+        assert_eq!(row.tracking_code.as_deref(), Some("T1"));
+        assert_eq!((row.scans.0.len(), row.units.0.len()), (1, 1));
+        assert_eq!(row.delivered_at, Some(at));
+    }
+
+    #[test]
+    fn an_earlier_scan_told_later_changes_nothing() {
+        let scans = [Scan::OutForDelivery, Scan::InTransit, Scan::PreTransit].map(scanned);
+        let row = after([created(), packed(), handed_over()].into_iter().chain(scans));
+        assert_eq!((row.status.0, row.scans.0.len()), (Status::OutForDelivery, 3));
+    }
+
+    #[test]
+    fn a_parcel_that_was_never_made_can_be_cancelled() {
+        let row = after([Event::Cancelled { order: order_id() }]);
+        assert_eq!((row.status.0, row.label.0), (Status::Cancelled, Label::None));
+        assert!(row.units.0.is_empty());
+    }
+
+    #[test]
+    fn the_label_of_a_cancelled_parcel_is_given_back() {
+        let carrier_ref = || "shp_1".parse().unwrap();
+        let label = Event::LabelBought {
+            order: order_id(),
+            carrier_ref: carrier_ref(),
+            tracking_code: "T1".parse().unwrap(),
+        };
+        let cancelled = Event::Cancelled { order: order_id() };
+        let void = Event::LabelVoidRequested { order: order_id(), carrier_ref: carrier_ref() };
+        let done = Event::LabelVoided { order: order_id() };
+        let row = after([created(), packed(), label, cancelled, void, done]);
+        assert_eq!((row.status.0, row.label.0), (Status::Cancelled, Label::Voided));
+    }
+}
