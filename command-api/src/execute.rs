@@ -1,0 +1,181 @@
+//! Carries commands out, and makes a status of what the domain answers: here and only here.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use axum::http::{HeaderValue, StatusCode};
+use event_store::{AppendError, Error, ExecuteError, Refused, Store};
+use schemas::{Clock, StreamId, Version};
+use uuid::Uuid;
+use web::headers::IDEMPOTENT_REPLAYED;
+use web::{Problem, Trust};
+
+use crate::signature::Secret;
+
+/// What every handler has. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Api(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    clock: Clock,
+    trust: Trust,
+    payment_secret: Secret,
+    carrier_secret: Secret,
+}
+
+impl Api {
+    pub(crate) fn new(
+        store: Store,
+        clock: Clock,
+        trust: Trust,
+        payment_secret: Secret,
+        carrier_secret: Secret,
+    ) -> Self {
+        Self(Arc::new(Inner { store, clock, trust, payment_secret, carrier_secret }))
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.0.clock
+    }
+
+    pub(crate) fn payment_secret(&self) -> &Secret {
+        &self.0.payment_secret
+    }
+
+    pub(crate) fn carrier_secret(&self) -> &Secret {
+        &self.0.carrier_secret
+    }
+
+    /// The conversation that a stream belongs to, as its first event says; none where there is
+    /// no such stream.
+    ///
+    /// # Errors
+    /// 503 where the log cannot be read.
+    pub(crate) async fn conversation(&self, stream: StreamId) -> Result<Option<Uuid>, Problem> {
+        let first = self.0.store.read_stream(stream, 0, 1).await;
+        let first = first.map_err(|error| unavailable(&error))?;
+        Ok(first.first().map(|event| event.correlation_id))
+    }
+}
+
+impl FromRef<Api> for Trust {
+    fn from_ref(api: &Api) -> Self {
+        api.0.trust.clone()
+    }
+}
+
+/// Where in the body the reason for a refusal stands, by its code; none where it is not about
+/// the body.
+pub(crate) type Pointer<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+
+/// For routes where no refusal is about the body.
+pub(crate) const NOWHERE: Pointer<'static> = &|_| None;
+
+/// What a command that was not carried out is answered with.
+pub(crate) fn problem(error: ExecuteError, pointer: Pointer<'_>) -> Problem {
+    match error {
+        ExecuteError::Refused { refused, replayed } => refusal(refused, replayed, pointer),
+        ExecuteError::Append(AppendError::Refused(refused)) => refusal(refused, true, pointer),
+        ExecuteError::VersionMismatch { current } => version_conflict(current),
+        ExecuteError::Contended | ExecuteError::Append(AppendError::Conflict { .. }) => {
+            Problem::unavailable("contended", "too many others change the same thing; try again")
+        }
+        ExecuteError::Append(AppendError::Mismatch) => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "another request was made under this Idempotency-Key; choose a new one",
+        ),
+        ExecuteError::Append(AppendError::Invalid(detail)) => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail)
+        }
+        ExecuteError::Append(AppendError::Overloaded) => Problem::unavailable(
+            "overloaded",
+            "too many commands are waiting; this one was not accepted, so try again",
+        ),
+        ExecuteError::Append(AppendError::Unavailable(error)) => unavailable(&error),
+        ExecuteError::Store(error) => unavailable(&error),
+    }
+}
+
+/// 404 where nobody knows it, 422 where the body is to blame, else 409.
+fn refusal(refused: Refused, replayed: bool, pointer: Pointer<'_>) -> Problem {
+    let Refused { code, detail } = refused;
+    let problem = match pointer(&code) {
+        Some(pointer) => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code.clone(), detail.clone())
+                .with_error(pointer, code, detail)
+        }
+        None if code == "not_found" => Problem::not_found(detail),
+        None => Problem::new(StatusCode::CONFLICT, code, detail),
+    };
+    if replayed {
+        problem.with_header(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"))
+    } else {
+        problem
+    }
+}
+
+fn version_conflict(current: Version) -> Problem {
+    let detail = format!("If-Match does not hold: the version is {current}");
+    Problem::new(StatusCode::PRECONDITION_FAILED, "version_conflict", detail)
+        .extra("current_version", current)
+}
+
+/// The store could not do its part. Whether the command was stored may be unknown.
+fn unavailable(error: &Error) -> Problem {
+    if let Error::Unreadable { .. } | Error::Config(_) = error {
+        return Problem::internal(error);
+    }
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    tracing::warn!(%error, cause, "a command met an event store that is away");
+    Problem::unavailable(
+        "dependency_unavailable",
+        "the event store is away, and whether this was done may be unknown; send it again \
+         under the same Idempotency-Key: it is done once",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(error: ExecuteError, pointer: Pointer<'_>, status: u16, code: &str) -> Problem {
+        let problem = problem(error, pointer);
+        assert_eq!((problem.status().as_u16(), problem.code()), (status, code));
+        problem
+    }
+
+    fn refused(code: &str) -> ExecuteError {
+        let refused = Refused { code: code.to_owned(), detail: "no".to_owned() };
+        ExecuteError::Refused { refused, replayed: false }
+    }
+
+    #[test]
+    fn every_answer_of_the_domain_has_its_status() {
+        check(refused("not_found"), NOWHERE, 404, "not_found");
+        check(refused("not_released"), NOWHERE, 409, "not_released");
+        let lines = |_: &str| Some("#/lines".to_owned());
+        let problem = check(refused("empty_order"), &lines, 422, "empty_order");
+        assert_eq!(problem.errors()[0].pointer.as_deref(), Some("#/lines"));
+        check(ExecuteError::VersionMismatch { current: 3 }, NOWHERE, 412, "version_conflict");
+        check(ExecuteError::Contended, NOWHERE, 503, "contended");
+        let append = |error| ExecuteError::Append(error);
+        check(append(AppendError::Mismatch), NOWHERE, 422, "idempotency_key_reused");
+        check(append(AppendError::Overloaded), NOWHERE, 503, "overloaded");
+        let invalid = AppendError::Invalid("too big".to_owned());
+        check(append(invalid), NOWHERE, 422, "validation_failed");
+        let away = || Error::Nats("away".to_owned());
+        let unavailable = AppendError::Unavailable(Box::new(away()));
+        check(append(unavailable), NOWHERE, 503, "dependency_unavailable");
+        check(ExecuteError::Store(away()), NOWHERE, 503, "dependency_unavailable");
+        let wrong = Error::Config("wrong".to_owned());
+        check(ExecuteError::Store(wrong), NOWHERE, 500, "internal");
+    }
+}

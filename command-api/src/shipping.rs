@@ -1,0 +1,206 @@
+//! Fulfilment orders: the warehouse packs and hands over, the carrier reports.
+
+use aggregates::shipping::Shipping;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::routing::post;
+use chrono::SubsecRound as _;
+use event_store::Meta;
+use schemas::shipping::{Command, Scan};
+use schemas::{CommandId, FulfilmentId, Text, Timestamp, Version};
+use serde::{Deserialize, Serialize};
+use uuid::{Uuid, uuid};
+use web::{Json, OptionalJson, PathId, Problem, RawBody, RequestContext};
+
+use crate::answer::Answer;
+use crate::execute::{Api, NOWHERE, problem};
+use crate::post::{Post, request_hash};
+use crate::signature;
+use crate::webhook::{self, Heard};
+
+/// What the ids of the carrier's notices are derived from.
+const NOTICES: Uuid = uuid!("5c0b3f1a-7a0e-4a55-9f0c-7b1b1b6f4d02");
+
+pub(crate) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/v1/fulfilment-orders/{fulfilment_id}/pack", post(pack))
+        .route("/v1/fulfilment-orders/{fulfilment_id}/hand-over", post(hand_over))
+        .route("/v1/webhooks/carrier", post(notice))
+}
+
+/// A body with nothing in it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Debug, Serialize)]
+struct Changed {
+    id: FulfilmentId,
+    version: Version,
+}
+
+/// `POST /v1/fulfilment-orders/{fulfilment_id}/pack`: the goods are packed.
+async fn pack(
+    State(api): State<Api>,
+    asked: Post,
+    PathId(fulfilment): PathId<FulfilmentId>,
+    OptionalJson(body): OptionalJson<Nothing>,
+) -> Result<Answer<Changed>, Problem> {
+    change(&api, &asked, fulfilment, &body, &Command::Pack).await
+}
+
+/// `POST /v1/fulfilment-orders/{fulfilment_id}/hand-over`: the carrier took the parcel.
+async fn hand_over(
+    State(api): State<Api>,
+    asked: Post,
+    PathId(fulfilment): PathId<FulfilmentId>,
+    OptionalJson(body): OptionalJson<Nothing>,
+) -> Result<Answer<Changed>, Problem> {
+    change(&api, &asked, fulfilment, &body, &Command::HandOver).await
+}
+
+async fn change(
+    api: &Api,
+    asked: &Post,
+    fulfilment: FulfilmentId,
+    body: &Nothing,
+    command: &Command,
+) -> Result<Answer<Changed>, Problem> {
+    let conversation = api.conversation(fulfilment.stream()).await?;
+    let meta =
+        asked.meta(body, conversation.unwrap_or_else(|| fulfilment.uuid()), api.clock().now())?;
+    let done = api.store().execute::<Shipping>(&[fulfilment.stream()], command, &meta).await;
+    let done = done.map_err(|error| problem(error, NOWHERE))?;
+    Ok(Answer::done(done, Changed { id: fulfilment, version: done.version }))
+}
+
+/// A notice in the carrier's own words; what we do not use is left out.
+#[derive(Debug, Deserialize)]
+struct Notice {
+    id: Text,
+    description: String,
+    #[serde(default)]
+    created_at: Option<String>,
+    result: Tracker,
+}
+
+#[derive(Debug, Deserialize)]
+struct Tracker {
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    reference: Option<String>,
+    #[serde(default)]
+    tracking_details: Vec<Detail>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Detail {
+    #[serde(default)]
+    datetime: Option<String>,
+}
+
+/// What the notice says about a parcel of ours; none where it is about something else.
+fn scan(notice: &Notice, now: Timestamp) -> Option<(FulfilmentId, Command)> {
+    if !notice.description.starts_with("tracker.") {
+        return None;
+    }
+    let tracker = &notice.result;
+    let fulfilment = tracker.reference.as_deref()?.parse().ok()?;
+    let scan = match tracker.status.as_deref()? {
+        "pre_transit" => Scan::PreTransit,
+        "in_transit" => Scan::InTransit,
+        "out_for_delivery" | "available_for_pickup" => Scan::OutForDelivery,
+        "delivered" => Scan::Delivered,
+        _ => return None,
+    };
+    let last = tracker.tracking_details.last().and_then(|detail| detail.datetime.as_deref());
+    let said = last.or(notice.created_at.as_deref()).and_then(|text| text.parse().ok());
+    let at = said.unwrap_or(now).trunc_subsecs(3);
+    let carrier_event = notice.id.clone();
+    Some((fulfilment, Command::RecordScan { carrier_event, scan, at }))
+}
+
+/// `POST /v1/webhooks/carrier`: the carrier saw a parcel. What is not about ours is taken and
+/// forgotten, since sending it again would help nobody.
+async fn notice(
+    State(api): State<Api>,
+    context: RequestContext,
+    headers: HeaderMap,
+    RawBody(body): RawBody,
+) -> Result<Json<Heard>, Problem> {
+    let notice = verified(&api, &headers, &body)?;
+    let now = api.clock().now();
+    let Some((fulfilment, command)) = scan(&notice, now) else {
+        return Ok(webhook::ignored("carrier", notice.id.as_str(), &notice.description));
+    };
+    let Some(conversation) = api.conversation(fulfilment.stream()).await? else {
+        return Ok(webhook::ignored("carrier", notice.id.as_str(), "nobody knows its reference"));
+    };
+    let command_id = CommandId::derive(NOTICES, notice.id.as_str());
+    let meta = Meta {
+        command_id,
+        request_hash: request_hash("carrier", &(fulfilment, &command))
+            .map_err(|error| Problem::internal(&error))?,
+        correlation_id: conversation,
+        causation_id: command_id.uuid(),
+        occurred_at: if let Command::RecordScan { at, .. } = &command { *at } else { now },
+        actor: "carrier-adapter".to_owned(),
+        traceparent: context.traceparent.as_deref().map(str::to_owned),
+        expected: None,
+        keep_refusal: false,
+    };
+    let done = api.store().execute::<Shipping>(&[fulfilment.stream()], &command, &meta).await;
+    webhook::heard("carrier", notice.id.as_str(), done)
+}
+
+fn verified(api: &Api, headers: &HeaderMap, body: &Bytes) -> Result<Notice, Problem> {
+    signature::carrier(headers, body, api.carrier_secret())?;
+    web::json::parse(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-11-23T05:00:00Z";
+
+    fn read(change: &str, to: &str) -> Option<(FulfilmentId, Command)> {
+        let json = r#"{"id":"evt_1","object":"Event","description":"tracker.updated",
+            "created_at":"2026-11-23T04:00:00Z","result":{"id":"trk_1","tracking_code":"T1",
+            "status":"delivered","reference":"ful_00000000000000000000000000000007",
+            "tracking_details":[{"status":"in_transit","datetime":"2026-11-23T02:00:00Z"},
+            {"status":"delivered","datetime":"2026-11-23T03:00:00.123456Z"}]}}"#;
+        assert!(json.contains(change), "{change}");
+        let notice = serde_json::from_str(&json.replace(change, to)).unwrap();
+        scan(&notice, NOW.parse().unwrap())
+    }
+
+    fn seen(scan: Scan, at: &str) -> (FulfilmentId, Command) {
+        let carrier_event = "evt_1".parse().unwrap();
+        let command = Command::RecordScan { carrier_event, scan, at: at.parse().unwrap() };
+        (FulfilmentId::new(Uuid::from_u128(7)), command)
+    }
+
+    #[test]
+    fn a_scan_is_read_from_a_notice() {
+        let at = "2026-11-23T03:00:00.123Z";
+        assert_eq!(read("T1", "T1"), Some(seen(Scan::Delivered, at)));
+        let on_its_way = read("\"status\":\"delivered\",\"ref", "\"status\":\"in_transit\",\"ref");
+        assert_eq!(on_its_way, Some(seen(Scan::InTransit, at)));
+        let untimed = read("2026-11-23T03:00:00.123456Z", "soon");
+        assert_eq!(untimed, Some(seen(Scan::Delivered, NOW)));
+        let undetailed = read("\"tracking_details\"", "\"other_details\"");
+        assert_eq!(undetailed, Some(seen(Scan::Delivered, "2026-11-23T04:00:00Z")));
+    }
+
+    #[test]
+    fn a_notice_about_something_else_says_nothing() {
+        assert_eq!(read("tracker.updated", "batch.created"), None);
+        assert_eq!(read("\"ful_", "\"shp_"), None);
+        assert_eq!(read("\"reference\"", "\"other\""), None);
+        assert_eq!(read("\"status\":\"delivered\",\"ref", "\"status\":\"lost\",\"ref"), None);
+    }
+}
