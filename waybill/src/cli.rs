@@ -1,0 +1,65 @@
+//! The command line: one documented structure for each role, each option also a variable.
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::{self, Ending};
+use crate::{operator, role, telemetry};
+
+/// Waybill: an event-sourced order platform.
+///
+/// `waybill up` runs all of it in one process, on servers it brings along. In production every
+/// role is a process of its own, as many of each as the load asks for.
+#[derive(Debug, Parser)]
+#[command(version, after_help = exit::HELP, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub telemetry: telemetry::Options,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything in one process, on a private Postgres and NATS unless told otherwise.
+    Up(Box<role::up::Options>),
+    /// Take commands: over HTTP, and from sagas.
+    CommandApi(Box<role::command_api::Options>),
+    /// Answer queries, from read models only.
+    QueryApi(Box<role::query_api::Options>),
+    /// Publish the log to JetStream.
+    Relay(Box<role::relay::Options>),
+    /// Maintain, list or rebuild the read models.
+    Projections(Box<operator::projections::Options>),
+    /// Run the sagas and their timers.
+    Sagas(Box<role::sagas::Options>),
+    /// Talk to the payment provider and the carrier.
+    Adapters(Box<role::adapters::Options>),
+    /// Run a payment provider and a carrier to try Waybill against.
+    Sandbox(Box<role::sandbox::Options>),
+    /// Bring the database up to date: tables, roles, grants.
+    Migrate(operator::migrate::Options),
+    /// Place, show or cancel an order through the APIs.
+    Orders(operator::orders::Options),
+    /// Ask a running role how it is.
+    Health(operator::health::Options),
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) async fn run(self) -> anyhow::Result<Ending> {
+        match self {
+            Self::Up(options) => role::up::run(*options).await,
+            Self::CommandApi(options) => role::command_api::run(*options).await,
+            Self::QueryApi(options) => role::query_api::run(*options).await,
+            Self::Relay(options) => role::relay::run(*options).await,
+            Self::Projections(options) => operator::projections::run(*options).await,
+            Self::Sagas(options) => role::sagas::run(*options).await,
+            Self::Adapters(options) => role::adapters::run(*options).await,
+            Self::Sandbox(options) => role::sandbox::run(*options).await,
+            Self::Migrate(options) => operator::migrate::run(&options).await,
+            Self::Orders(options) => operator::orders::run(options).await,
+            Self::Health(options) => operator::health::run(&options).await,
+        }
+    }
+}

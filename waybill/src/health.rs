@@ -1,0 +1,71 @@
+//! How a process tells how well it is.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use async_nats::connection::State;
+use axum::Router;
+use event_store::Store;
+use schemas::Ids;
+use serde_json::json;
+use tokio::net::TcpListener;
+use web::health::{Check, Checks, Report, Status};
+
+use crate::exit::Misconfigured;
+use crate::platform::Platform;
+use crate::supervisor::{Stage, Supervisor};
+
+/// Without the log nothing works; without NATS everything does, later.
+pub(crate) fn checks(platform: &Platform) -> Checks {
+    let (store, nats) = (platform.store.clone(), platform.nats.clone());
+    Checks::new(move || look(store.clone(), nats.clone()))
+}
+
+async fn look(store: Store, nats: async_nats::Client) -> Report {
+    let database = match store.head().await {
+        Ok(head) => Check::new(Status::Healthy).observed(json!({ "head_position": head })),
+        Err(_) => Check::new(Status::Unhealthy),
+    };
+    let delivery = match nats.connection_state() {
+        State::Connected => Check::new(Status::Healthy),
+        State::Pending | State::Disconnected => Check::new(Status::Degraded),
+    };
+    Report::from([("database", database), ("nats", delivery)])
+}
+
+/// Serves the health routes for a role that has no other.
+pub(crate) async fn serve(
+    supervisor: &mut Supervisor,
+    address: Option<SocketAddr>,
+    checks: Checks,
+) -> anyhow::Result<()> {
+    let Some(address) = address else { return Ok(()) };
+    let listener = bind(address, "--health-addr (WAYBILL_HEALTH_ADDR)").await?;
+    let edge = web::Edge::new(checks, || Ids::system().next());
+    supervisor.run(Stage::Support, "health", |drain| async move {
+        web::serve(listener, web::edge(Router::new(), edge), drain).await.context("health")
+    });
+    Ok(())
+}
+
+/// Listens, or says what to change.
+pub(crate) async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Misconfigured::error(format!(
+            "cannot listen on {address}: {error}; choose another with {option}, or port 0 for \
+             any that is free"
+        ))
+    })
+}
+
+/// Serves a router as part of this process, under `name`.
+pub(crate) fn serve_router(
+    supervisor: &mut Supervisor,
+    name: &'static str,
+    listener: TcpListener,
+    router: Router,
+) {
+    supervisor.run(Stage::Http, name, |drain| async move {
+        web::serve(listener, router, drain).await.context(name)
+    });
+}

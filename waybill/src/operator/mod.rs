@@ -1,0 +1,6 @@
+//! What people do by hand.
+
+pub(crate) mod health;
+pub(crate) mod migrate;
+pub(crate) mod orders;
+pub(crate) mod projections;

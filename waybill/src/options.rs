@@ -1,0 +1,110 @@
+//! Options that several roles share.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+
+/// Which log, and how to reach it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Log {
+    /// Postgres, as `postgres://user:password@host:5432/waybill`.
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: String,
+    #[command(flatten)]
+    pub tuning: Tuning,
+}
+
+/// Where events are delivered through.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Nats {
+    /// NATS with JetStream, 2.10 or later, as `nats://user:password@host:4222`. Several
+    /// servers of a cluster are separated by commas.
+    #[arg(long, env = "NATS_URL", value_name = "URL", hide_env_values = true)]
+    pub nats_url: String,
+}
+
+/// What has a default that mostly does.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Tuning {
+    /// The name of the log: 1 to 32 of `a-z 0-9 _`. Names its JetStream stream and subjects.
+    #[arg(long, env = "WAYBILL_LOG", value_name = "NAME", default_value = "main")]
+    pub log_name: String,
+    /// Connections to Postgres that this process opens at most, besides the writer's own.
+    #[arg(long, env = "WAYBILL_DATABASE_CONNECTIONS", value_name = "COUNT",
+          default_value_t = 24, value_parser = clap::value_parser!(u32).range(4..=1000))]
+    pub database_connections: u32,
+    #[command(flatten)]
+    pub drain: Drain,
+}
+
+/// How a process stops.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Drain {
+    /// How long a stop may take before what is left is cut off, in seconds.
+    #[arg(long, env = "WAYBILL_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 20)]
+    drain_seconds: u64,
+}
+
+impl Drain {
+    /// How long a stop may take.
+    pub(crate) fn max(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
+
+/// How a role without an API of its own says how well it is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Health {
+    /// Where `/livez`, `/readyz` and `/healthz` are served; nowhere unless given.
+    #[arg(long, env = "WAYBILL_HEALTH_ADDR", value_name = "ADDR:PORT")]
+    pub health_addr: Option<SocketAddr>,
+}
+
+/// What webhooks are signed with.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WebhookSecrets {
+    /// What the payment provider signs its webhooks with.
+    #[arg(long, env = "WAYBILL_PAYMENT_WEBHOOK_SECRET", value_name = "SECRET",
+          hide_env_values = true)]
+    pub payment_webhook_secret: String,
+    /// What the carrier signs its webhooks with.
+    #[arg(long, env = "WAYBILL_CARRIER_WEBHOOK_SECRET", value_name = "SECRET",
+          hide_env_values = true)]
+    pub carrier_webhook_secret: String,
+}
+
+/// The world outside.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Outside {
+    /// Base address of the payment provider, as `https://provider.example`.
+    #[arg(long, env = "WAYBILL_PAYMENT_URL", value_name = "URL")]
+    pub payment_url: String,
+    /// The key that the payment provider knows us by.
+    #[arg(long, env = "WAYBILL_PAYMENT_SECRET_KEY", value_name = "KEY", hide_env_values = true)]
+    pub payment_secret_key: String,
+    /// Base address of the carrier, as `https://carrier.example`.
+    #[arg(long, env = "WAYBILL_CARRIER_URL", value_name = "URL")]
+    pub carrier_url: String,
+    /// The key that the carrier knows us by.
+    #[arg(long, env = "WAYBILL_CARRIER_SECRET_KEY", value_name = "KEY", hide_env_values = true)]
+    pub carrier_secret_key: String,
+}
+
+/// Who may say when an order was placed.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Import {
+    /// Callers that bring this token (`Authorization: Bearer …`) may set `placed_at`; nobody
+    /// may unless it is given.
+    #[arg(long, env = "WAYBILL_IMPORT_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub import_token: Option<String>,
+}
+
+/// What the query API seals its page cursors with.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Cursors {
+    /// The same for every query API of a platform, so that a page begun at one can be followed
+    /// at another; made anew at every start unless given.
+    #[arg(long, env = "WAYBILL_CURSOR_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub cursor_secret: Option<String>,
+}

@@ -1,0 +1,104 @@
+//! What every role stands on: the log, and the feed that follows it.
+
+use anyhow::Context as _;
+use event_store::{Feed, FeedHandle, Reactor, Store, run_reactor};
+use schemas::{Clock, Ids};
+use tracing::{info, warn};
+
+use crate::exit::Misconfigured;
+use crate::options;
+use crate::supervisor::{Stage, Supervisor};
+
+/// Who we are, in the server's list of connections.
+const CLIENT_NAME: &str = "waybill";
+
+/// The log, and the clock and the chance that everybody is handed.
+#[derive(Debug, Clone)]
+pub(crate) struct Platform {
+    pub store: Store,
+    pub nats: async_nats::Client,
+    pub clock: Clock,
+    pub ids: Ids,
+}
+
+impl Platform {
+    /// Connects, and runs the task that writes to the log.
+    pub(crate) async fn open(
+        supervisor: &mut Supervisor,
+        database_url: &str,
+        nats_url: &str,
+        tuning: &options::Tuning,
+    ) -> anyhow::Result<Self> {
+        let nats = connect_nats(nats_url).await?;
+        let options = event_store::Options {
+            database_url: database_url.to_owned(),
+            log: tuning.log_name.clone(),
+            connections_max: tuning.database_connections,
+        };
+        let opened = Store::open(&options, Some(nats.clone())).await;
+        let (store, writer) = opened.map_err(|error| match error {
+            event_store::Error::Config(why) => Misconfigured::error(why),
+            error => anyhow::Error::new(error).context(
+                "cannot open the log (is DATABASE_URL right, and did `waybill migrate` run?)",
+            ),
+        })?;
+        supervisor.run(Stage::Writer, "writer", |drain| async move {
+            writer.run(drain).await;
+            Ok(())
+        });
+        Ok(Self { store, nats, clock: Clock::system(), ids: Ids::system() })
+    }
+
+    /// Follows the log for the consumers of this process.
+    pub(crate) fn follow(&self, supervisor: &mut Supervisor) -> FeedHandle {
+        let (feed, handle) = Feed::new(self.store.clone(), self.nats.clone());
+        supervisor.run(Stage::Support, "feed", |drain| async move {
+            feed.run(drain).await;
+            Ok(())
+        });
+        handle
+    }
+
+    /// Runs a reactor on the feed.
+    pub(crate) fn react<R: Reactor>(
+        &self,
+        supervisor: &mut Supervisor,
+        feed: &FeedHandle,
+        reactor: R,
+    ) {
+        let (store, feed) = (self.store.clone(), feed.clone());
+        let name = reactor.name().to_owned();
+        supervisor.run(Stage::Consumer, name, |drain| async move {
+            run_reactor(store, feed, reactor, drain).await;
+            Ok(())
+        });
+    }
+}
+
+/// A client that keeps trying: a NATS that is away delays delivery and stops nothing.
+async fn connect_nats(url: &str) -> anyhow::Result<async_nats::Client> {
+    let servers: Vec<async_nats::ServerAddr> = url
+        .split(',')
+        .map(|server| server.trim().parse())
+        .collect::<Result<_, _>>()
+        .map_err(|error| {
+            Misconfigured::error(format!(
+                "NATS_URL (--nats-url) is not an address: {error}; it should look like \
+                 nats://user:password@host:4222"
+            ))
+        })?;
+    let mut options = async_nats::ConnectOptions::new()
+        .name(CLIENT_NAME)
+        .retry_on_initial_connect()
+        .event_callback(|event| async move {
+            match event {
+                async_nats::Event::Connected => info!("connected to NATS"),
+                event => warn!("NATS: {event}"),
+            }
+        });
+    let login = servers.first().and_then(|server| Some((server.username()?, server.password()?)));
+    if let Some((user, password)) = login {
+        options = options.user_and_password(user.to_owned(), password.to_owned());
+    }
+    options.connect(servers).await.context("cannot start the NATS client")
+}

@@ -1,0 +1,56 @@
+//! `waybill adapters`: talks to the payment provider and the carrier.
+
+use clap::Args;
+use event_store::FeedHandle;
+
+use crate::exit::{Ending, Misconfigured};
+use crate::platform::Platform;
+use crate::supervisor::{Signals, Supervisor};
+use crate::{health, options};
+
+/// Talk to the payment provider and the carrier: hear an event, call out, tell the aggregate.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    log: options::Log,
+    #[command(flatten)]
+    nats: options::Nats,
+    #[command(flatten)]
+    outside: options::Outside,
+    #[command(flatten)]
+    health: options::Health,
+}
+
+/// Runs the role.
+pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
+    let Options { log, nats, outside, health } = options;
+    let mut signals = Signals::listen()?;
+    let mut supervisor = Supervisor::default();
+    let platform =
+        Platform::open(&mut supervisor, &log.database_url, &nats.nats_url, &log.tuning).await?;
+    health::serve(&mut supervisor, health.health_addr, health::checks(&platform)).await?;
+    let feed = platform.follow(&mut supervisor);
+    start(&mut supervisor, &platform, &feed, &outside)?;
+    Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
+}
+
+/// Starts both adapters.
+pub(super) fn start(
+    supervisor: &mut Supervisor,
+    platform: &Platform,
+    feed: &FeedHandle,
+    outside: &options::Outside,
+) -> anyhow::Result<()> {
+    let (store, clock) = (&platform.store, platform.clock);
+    let config = |url: &str, key: &str| adapters::Config::new(url.trim_end_matches('/'), key);
+    let provider = config(&outside.payment_url, &outside.payment_secret_key);
+    let carrier = config(&outside.carrier_url, &outside.carrier_secret_key);
+    let wrong = |error: adapters::ConfigError| {
+        Misconfigured::error(format!("the outside world is set wrongly: {error}"))
+    };
+    let payments = adapters::Payments::new(store.clone(), clock, &provider).map_err(wrong)?;
+    let carrier = adapters::Carrier::new(store.clone(), clock, &carrier).map_err(wrong)?;
+    platform.react(supervisor, feed, payments);
+    platform.react(supervisor, feed, carrier);
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! `waybill command-api`: the write side's two doors, HTTP and the inbox of saga commands.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use event_store::FeedHandle;
+use tokio::net::TcpListener;
+
+use crate::exit::Ending;
+use crate::platform::Platform;
+use crate::supervisor::{Signals, Supervisor};
+use crate::{health, options};
+
+/// Take commands: over HTTP, and from sagas.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Where the command API listens.
+    #[arg(long, env = "WAYBILL_COMMAND_ADDR", value_name = "ADDR:PORT",
+          default_value = "127.0.0.1:8080")]
+    command_addr: SocketAddr,
+    #[command(flatten)]
+    log: options::Log,
+    #[command(flatten)]
+    nats: options::Nats,
+    #[command(flatten)]
+    secrets: options::WebhookSecrets,
+    #[command(flatten)]
+    import: options::Import,
+}
+
+/// Runs the role.
+pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
+    let Options { command_addr, log, nats, secrets, import } = options;
+    let mut signals = Signals::listen()?;
+    let mut supervisor = Supervisor::default();
+    let listener = health::bind(command_addr, "--command-addr (WAYBILL_COMMAND_ADDR)").await?;
+    let platform =
+        Platform::open(&mut supervisor, &log.database_url, &nats.nats_url, &log.tuning).await?;
+    let feed = platform.follow(&mut supervisor);
+    start(&mut supervisor, &platform, &feed, listener, secrets, import);
+    Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
+}
+
+/// Starts the inbox and the API.
+pub(super) fn start(
+    supervisor: &mut Supervisor,
+    platform: &Platform,
+    feed: &FeedHandle,
+    listener: TcpListener,
+    secrets: options::WebhookSecrets,
+    import: options::Import,
+) {
+    let inbox = command_api::Inbox::new(platform.store.clone(), platform.clock);
+    platform.react(supervisor, feed, inbox);
+    let router = command_api::router(command_api::Config {
+        store: platform.store.clone(),
+        clock: platform.clock,
+        ids: platform.ids,
+        import_token: import.import_token,
+        payment_webhook_secret: secrets.payment_webhook_secret,
+        carrier_webhook_secret: secrets.carrier_webhook_secret,
+        health: health::checks(platform),
+    });
+    health::serve_router(supervisor, "command-api", listener, router);
+}

@@ -1,0 +1,46 @@
+//! `waybill projections`: maintains the read models.
+
+use clap::Args;
+use event_store::FeedHandle;
+
+use crate::exit::Ending;
+use crate::platform::Platform;
+use crate::supervisor::{Signals, Stage, Supervisor};
+use crate::{health, options};
+
+/// Maintain the read models.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    log: options::Log,
+    #[command(flatten)]
+    nats: options::Nats,
+    #[command(flatten)]
+    health: options::Health,
+}
+
+/// Runs the role.
+pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
+    let Options { log, nats, health } = options;
+    let mut signals = Signals::listen()?;
+    let mut supervisor = Supervisor::default();
+    let platform =
+        Platform::open(&mut supervisor, &log.database_url, &nats.nats_url, &log.tuning).await?;
+    health::serve(&mut supervisor, health.health_addr, health::checks(&platform)).await?;
+    let feed = platform.follow(&mut supervisor);
+    start(&mut supervisor, &platform, feed);
+    Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
+}
+
+/// Starts every projection.
+pub(super) fn start(
+    supervisor: &mut Supervisor,
+    platform: &Platform,
+    feed: FeedHandle,
+) {
+    let (store, clock) = (platform.store.clone(), platform.clock);
+    supervisor.run(Stage::Consumer, "projections", |drain| async move {
+        projections::run_all(store, feed, clock, drain).await;
+        Ok(())
+    });
+}

@@ -1,0 +1,68 @@
+//! `waybill query-api`: the read side's door.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use schemas::Clock;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::net::TcpListener;
+
+use crate::exit::{Ending, Misconfigured};
+use crate::supervisor::{Signals, Supervisor};
+use crate::{health, options};
+
+/// The database role of the read side: it may select and nothing else.
+const READER: &str = "waybill_read";
+
+/// Answer queries, from read models only. Needs no NATS.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Where the query API listens.
+    #[arg(long, env = "WAYBILL_QUERY_ADDR", value_name = "ADDR:PORT",
+          default_value = "127.0.0.1:8081")]
+    query_addr: SocketAddr,
+    #[command(flatten)]
+    log: options::Log,
+    #[command(flatten)]
+    cursors: options::Cursors,
+}
+
+/// Runs the role.
+pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
+    let Options { query_addr, log, cursors } = options;
+    let mut signals = Signals::listen()?;
+    let mut supervisor = Supervisor::default();
+    let listener = health::bind(query_addr, "--query-addr (WAYBILL_QUERY_ADDR)").await?;
+    start(&mut supervisor, &log.database_url, &log.tuning, listener, &cursors)?;
+    Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
+}
+
+/// Starts the API.
+pub(super) fn start(
+    supervisor: &mut Supervisor,
+    database_url: &str,
+    tuning: &options::Tuning,
+    listener: TcpListener,
+    cursors: &options::Cursors,
+) -> anyhow::Result<()> {
+    let router = query_api::router(query_api::Config {
+        pool: pool(database_url, tuning)?,
+        clock: Clock::system(),
+    });
+    health::serve_router(supervisor, "query-api", listener, router);
+    Ok(())
+}
+
+/// Connections that can only read; made when they are needed.
+fn pool(database_url: &str, tuning: &options::Tuning) -> anyhow::Result<PgPool> {
+    let options: PgConnectOptions = database_url
+        .parse()
+        .map_err(|error| Misconfigured::error(format!("DATABASE_URL cannot be read: {error}")))?;
+    let options = options.options([
+        ("role", READER),
+        ("default_transaction_read_only", "on"),
+        ("jit", "off"),
+    ]);
+    Ok(PgPoolOptions::new().max_connections(tuning.database_connections).connect_lazy_with(options))
+}
