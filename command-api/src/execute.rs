@@ -59,7 +59,7 @@ impl Api {
     /// 503 where the log cannot be read.
     pub(crate) async fn conversation(&self, stream: StreamId) -> Result<Option<Uuid>, Problem> {
         let first = self.0.store.read_stream(stream, 0, 1).await;
-        let first = first.map_err(|error| unavailable(&error))?;
+        let first = first.map_err(|error| problem(error.into(), NOWHERE))?;
         Ok(first.first().map(|event| event.correlation_id))
     }
 }
@@ -99,6 +99,9 @@ pub(crate) fn problem(error: ExecuteError, pointer: Pointer<'_>) -> Problem {
             "too many commands are waiting; this one was not accepted, so try again",
         ),
         ExecuteError::Append(AppendError::Unavailable(error)) => unavailable(&error),
+        ExecuteError::Store(error @ (Error::Unreadable { .. } | Error::Config(_))) => {
+            Problem::internal(&error)
+        }
         ExecuteError::Store(error) => unavailable(&error),
     }
 }
@@ -129,9 +132,6 @@ fn version_conflict(current: Version) -> Problem {
 
 /// The store could not do its part. Whether the command was stored may be unknown.
 fn unavailable(error: &Error) -> Problem {
-    if let Error::Unreadable { .. } | Error::Config(_) = error {
-        return Problem::internal(error);
-    }
     let cause = std::error::Error::source(error).map(ToString::to_string);
     tracing::warn!(%error, cause, "a command met an event store that is away");
     Problem::unavailable(
@@ -174,6 +174,9 @@ mod tests {
         let away = || Error::Nats("away".to_owned());
         let unavailable = AppendError::Unavailable(Box::new(away()));
         check(append(unavailable), NOWHERE, 503, "dependency_unavailable");
+        let stopped = Error::Config("the writer has stopped".to_owned());
+        let stopped = AppendError::Unavailable(Box::new(stopped));
+        check(append(stopped), NOWHERE, 503, "dependency_unavailable");
         check(ExecuteError::Store(away()), NOWHERE, 503, "dependency_unavailable");
         let wrong = Error::Config("wrong".to_owned());
         check(ExecuteError::Store(wrong), NOWHERE, 500, "internal");

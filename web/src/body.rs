@@ -1,10 +1,10 @@
 //! Request bodies: read up to a limit, and taken apart into types.
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -106,26 +106,60 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// Reads a body of at most `bytes_max`.
 async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
-    let too_large = || {
-        let detail = format!("the body may have {bytes_max} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
-    };
     let announced = request.headers().get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
-        return Err(too_large());
-    }
-    let body = Limited::new(request.into_body(), bytes_max).collect();
-    match tokio::time::timeout(limits::BODY_WAIT_MAX, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => {
+    let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let mut body = request.into_body();
+    let wait = limits::BODY_WAIT_MAX;
+    let collected = tokio::time::timeout(wait, collect(&mut body, bytes_max, announced)).await;
+    match collected.unwrap_or(Err(Broken::TooSlow)) {
+        Ok(body) => Ok(body),
+        Err(Broken::TooLarge) => {
+            // A client that is still sending when the connection closes may never read why.
+            let rest = collect(&mut body, limits::DISCARDED_BYTES_MAX, None);
+            let _ = tokio::time::timeout(wait, rest).await;
+            let detail = format!("the body may have {bytes_max} bytes");
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail))
+        }
+        Err(Broken::Off) => {
             Err(Problem::new(StatusCode::BAD_REQUEST, "body_broken", "the body broke off"))
         }
-        Err(_) => Err(Problem::new(
+        Err(Broken::TooSlow) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "body_too_slow",
             "the body did not arrive in time",
         )),
     }
+}
+
+/// Why there is no body.
+enum Broken {
+    TooLarge,
+    TooSlow,
+    Off,
+}
+
+/// The body, which is not copied where it comes in one piece.
+async fn collect(
+    body: &mut Body,
+    bytes_max: usize,
+    announced: Option<usize>,
+) -> Result<Bytes, Broken> {
+    if announced.is_some_and(|bytes| bytes > bytes_max) {
+        return Err(Broken::TooLarge);
+    }
+    let mut first = Bytes::new();
+    let mut pieces = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(|_| Broken::Off)?.into_data() else { continue };
+        if first.len() + pieces.len() + piece.len() > bytes_max {
+            return Err(Broken::TooLarge);
+        }
+        if first.is_empty() && pieces.is_empty() {
+            first = piece;
+        } else {
+            pieces.extend_from_slice(&std::mem::take(&mut first));
+            pieces.extend_from_slice(&piece);
+        }
+    }
+    Ok(if pieces.is_empty() { first } else { pieces.into() })
 }

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use axum::http::StatusCode;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
-use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 
 use crate::Problem;
@@ -17,15 +16,20 @@ use crate::Problem;
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     refuse_nul(body)?;
     // serde would take an array for a struct, its fields in order.
-    if body.trim_ascii_start().first() == Some(&b'[')
-        && serde_json::from_slice::<IgnoredAny>(body).is_ok()
-    {
-        return Err(Problem::invalid_field("#", "wrong_type", "an object is expected"));
-    }
+    let listed = body.trim_ascii_start().first() == Some(&b'[');
     // Paths cost; they are only tracked once something is wrong.
-    serde_json::from_slice(body).map_err(|error| match error.classify() {
-        Category::Data => misfit::<T>(body, &error),
-        Category::Syntax | Category::Eof | Category::Io => malformed(body, &error),
+    let error = match serde_json::from_slice(body) {
+        Ok(_) if listed => None,
+        Ok(value) => return Ok(value),
+        Err(error) => Some(error),
+    };
+    // What is no JSON at all is malformed, even where something else was wrong before.
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(body) {
+        return Err(malformed(body, &error));
+    }
+    Err(match error {
+        Some(error) if !listed => misfit::<T>(body, &error),
+        _ => Problem::invalid_field("#", "wrong_type", "an object is expected"),
     })
 }
 
@@ -179,13 +183,26 @@ mod tests {
         {
             check(body, 400, "malformed_json", None);
         }
-        let deep = "[".repeat(10_000);
         check(
-            &format!(r#"{{"name":"a","lines":{deep}"#),
-            422,
-            "validation_failed",
-            Some(("#/lines/0/0", "wrong_type")),
+            &format!(r#"{{"name":"a","lines":{}"#, "[".repeat(10_000)),
+            400,
+            "malformed_json",
+            None,
         );
+        check(r#"{"nam":"a"} trailing"#, 400, "malformed_json", None);
+        check(r#"{"name":7,"lines":}"#, 400, "malformed_json", None);
+    }
+
+    #[test]
+    fn depth_does_no_harm() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        check(&deep, 422, "validation_failed", Some(("#", "wrong_type")));
+        let lines = format!(r#"{{"name":"a","lines":{deep}}}"#);
+        check(&lines, 422, "validation_failed", Some(("#/lines/0/0", "wrong_type")));
+        let unknown = format!(r#"{{"name":"a","more":{deep}}}"#);
+        check(&unknown, 422, "validation_failed", Some(("#/more", "unknown_field")));
+        let nul = format!(r#"{{"name":"\u0000","more":{deep}}}"#);
+        check(&nul, 422, "validation_failed", Some(("#/more", "unknown_field")));
     }
 
     #[test]

@@ -8,6 +8,9 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// The largest body where a list is expected, as the lines of an order; in bytes.
 pub const LARGE_BODY_BYTES_MAX: usize = 512 * 1024;
 
+/// How much of a body that is too large is still read before it is refused, in bytes.
+pub const DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// How long a client may take to send its body.
 pub const BODY_WAIT_MAX: Duration = Duration::from_secs(5);
 
