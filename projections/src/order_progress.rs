@@ -28,10 +28,8 @@ words! {
 words! {
     /// Where the money is.
     pub enum PaymentStatus {
-        /// There is nothing to pay, or nothing was ever held.
+        /// Nothing is held, or ever was.
         None = "none",
-        /// Being arranged.
-        Pending = "pending",
         /// Held at the provider.
         Authorised = "authorised",
         /// Some of it was taken.
@@ -86,7 +84,7 @@ impl Progress {
     pub fn placed(total: i64) -> Self {
         Self {
             status: Status::Pending,
-            payment_status: if total == 0 { PaymentStatus::None } else { PaymentStatus::Pending },
+            payment_status: PaymentStatus::None,
             fulfilment_status: FulfilmentStatus::Unfulfilled,
             total,
             captured: 0,
@@ -141,16 +139,13 @@ impl Progress {
             return if all { PaymentStatus::Paid } else { PaymentStatus::PartiallyCaptured };
         }
         match (self.payment_status, event) {
-            (PaymentStatus::Pending, Event::Confirmed) => PaymentStatus::Authorised,
-            (
-                PaymentStatus::Pending | PaymentStatus::Authorised,
-                Event::Rejected { reason: RejectReason::PaymentDeclined, .. },
-            ) => PaymentStatus::Failed,
-            (PaymentStatus::Pending, Event::Rejected { .. }) => PaymentStatus::None,
-            (
-                PaymentStatus::Pending | PaymentStatus::Authorised,
-                Event::Rejected { .. } | Event::Cancelled { .. },
-            ) => PaymentStatus::Voided,
+            (PaymentStatus::None, Event::Confirmed) if self.total > 0 => PaymentStatus::Authorised,
+            (_, Event::Rejected { reason: RejectReason::PaymentDeclined, .. }) => {
+                PaymentStatus::Failed
+            }
+            (PaymentStatus::Authorised, Event::Rejected { .. } | Event::Cancelled { .. }) => {
+                PaymentStatus::Voided
+            }
             (unchanged, _) => unchanged,
         }
     }
@@ -182,7 +177,7 @@ mod tests {
             Event::DeliveryRecorded { at: chrono::DateTime::UNIX_EPOCH },
             Event::Completed,
         ];
-        assert_eq!(after(300, &story[..0]), ("pending", "pending", "unfulfilled"));
+        assert_eq!(after(300, &story[..0]), ("pending", "none", "unfulfilled"));
         assert_eq!(after(300, &story[..1]), ("confirmed", "authorised", "unfulfilled"));
         assert_eq!(after(300, &story[..2]), ("confirmed", "paid", "unfulfilled"));
         assert_eq!(after(300, &story[..3]), ("confirmed", "paid", "shipped"));

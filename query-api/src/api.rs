@@ -1,0 +1,100 @@
+//! What every handler shares: the database, how fresh it must be, and how an answer is made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use projections::{Freshness, WaitError};
+use serde::Serialize;
+use sqlx::PgPool;
+use web::{Cursors, ETag, IfNoneMatch, Json, MinPosition, PreferWait, Problem, ProjectionPosition};
+
+/// The state of the router. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) pool: PgPool,
+    pub(crate) cursors: Cursors,
+    freshness: Arc<Freshness>,
+}
+
+/// How fresh the caller wants the answer, and what it has already.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    min_position: Option<i64>,
+    patience: Duration,
+    known: IfNoneMatch,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Wanted {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let MinPosition(min_position) = MinPosition::from_request_parts(parts, state).await?;
+        let Ok(PreferWait(patience)) = PreferWait::from_request_parts(parts, state).await;
+        let Ok(known) = IfNoneMatch::from_request_parts(parts, state).await;
+        Ok(Self { min_position, patience, known })
+    }
+}
+
+impl Api {
+    pub(crate) fn new(pool: PgPool, cursor_secret: &str) -> Self {
+        let freshness = Arc::new(Freshness::new(pool.clone()));
+        Self { pool, cursors: Cursors::new(cursor_secret.as_bytes()), freshness }
+    }
+
+    /// Waits until the read model `name` is as fresh as `wanted`, and says how fresh that is.
+    /// To be called before the read model is read.
+    pub(crate) async fn fresh(
+        &self,
+        name: &str,
+        wanted: &Wanted,
+    ) -> Result<ProjectionPosition, Problem> {
+        let Wanted { min_position, patience, .. } = wanted;
+        let position = match min_position {
+            None => self.freshness.position(name).await.map_err(WaitError::from),
+            Some(position) => self.freshness.wait(name, *position, *patience).await,
+        };
+        position.map(ProjectionPosition).map_err(|error| match error {
+            WaitError::Behind { position } => {
+                let detail = "the read model has not seen that position yet; try again";
+                Problem::unavailable("projection_behind", detail).extra("position", position)
+            }
+            WaitError::Database(error) => database(error),
+        })
+    }
+}
+
+/// A read that failed.
+pub(crate) fn database(error: sqlx::Error) -> Problem {
+    match error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Problem::internal(&error),
+        _ => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the database is unavailable"
+            );
+            Problem::unavailable("dependency_unavailable", "the database is away; try again")
+        }
+    }
+}
+
+/// A resource with a version: 304 where the caller has that version already.
+pub(crate) fn versioned<T: Serialize>(
+    seen: ProjectionPosition,
+    wanted: &Wanted,
+    version: i64,
+    body: T,
+) -> Response {
+    if wanted.known.has(version) {
+        return (StatusCode::NOT_MODIFIED, seen, ETag(version), ()).into_response();
+    }
+    (seen, ETag(version), Json(body)).into_response()
+}
+
+/// 404, also with the position: what is missing may only be too new.
+pub(crate) fn missing(seen: ProjectionPosition, what: &str) -> Response {
+    (seen, Problem::not_found(format!("there is no such {what}"))).into_response()
+}

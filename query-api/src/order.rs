@@ -1,0 +1,221 @@
+//! `GET /v1/orders/{order_id}` and its events.
+
+use axum::Router;
+use axum::extract::{OriginalUri, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use projections::order_detail::{self, Row};
+use projections::order_progress::{FulfilmentStatus, PaymentStatus, Status};
+use projections::order_timeline::{self, RawData};
+use schemas::order::{CancelReason, Line, RejectReason, Shortage};
+use schemas::{
+    Address, Category, CommandId, CustomerId, EventId, FulfilmentId, Money, OrderId, PaymentId,
+    Position, SagaId, Timestamp, Version,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use web::{Page, PathId, Problem, Query};
+
+use crate::api::{Api, Wanted, database, missing, versioned};
+
+pub(crate) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/v1/orders/{order_id}", get(one))
+        .route("/v1/orders/{order_id}/events", get(events))
+}
+
+async fn one(
+    State(api): State<Api>,
+    PathId(order): PathId<OrderId>,
+    wanted: Wanted,
+) -> Result<Response, Problem> {
+    let seen = api.fresh("order_detail", &wanted).await?;
+    let row = order_detail::get(&api.pool, order).await.map_err(database)?;
+    let Some(row) = row else { return Ok(missing(seen, "order")) };
+    Ok(versioned(seen, &wanted, row.version, Detail::of(row)))
+}
+
+/// An order on its own page.
+#[derive(Debug, Serialize)]
+struct Detail {
+    id: OrderId,
+    version: Version,
+    customer: CustomerId,
+    status: Status,
+    payment_status: PaymentStatus,
+    fulfilment_status: FulfilmentStatus,
+    lines: Vec<Priced>,
+    shipping_address: Address,
+    payment_method: String,
+    totals: Totals,
+    /// Why it was rejected.
+    reject_reason: Option<RejectReason>,
+    /// What was short, where that is why.
+    short: Vec<Shortage>,
+    /// Why somebody wants or wanted it undone.
+    cancel_reason: Option<CancelReason>,
+    tracking_code: Option<String>,
+    placed_at: Timestamp,
+    confirmed_at: Option<Timestamp>,
+    shipped_at: Option<Timestamp>,
+    delivered_at: Option<Timestamp>,
+    closed_at: Option<Timestamp>,
+    updated_at: Timestamp,
+    links: Links,
+}
+
+#[derive(Debug, Serialize)]
+struct Priced {
+    #[serde(flatten)]
+    line: Line,
+    total: Option<Money>,
+}
+
+#[derive(Debug, Serialize)]
+struct Totals {
+    subtotal: Money,
+    grand: Money,
+    captured: Money,
+    refunded: Money,
+}
+
+#[derive(Debug, Serialize)]
+struct Links {
+    #[serde(rename = "self")]
+    order: String,
+    events: String,
+    shipments: String,
+    saga: String,
+    payment: String,
+}
+
+impl Links {
+    fn new(order: OrderId) -> Self {
+        Self {
+            order: format!("/v1/orders/{order}"),
+            events: format!("/v1/orders/{order}/events"),
+            shipments: format!("/v1/orders/{order}/shipments"),
+            saga: format!("/v1/sagas/{}", order.saga()),
+            payment: format!("/v1/payments/{}", order.payment()),
+        }
+    }
+}
+
+impl Detail {
+    fn of(row: Row) -> Self {
+        let price = |line: Line| {
+            let total = line.unit_price.times(line.quantity.get()).ok();
+            Priced { line, total }
+        };
+        Self {
+            id: row.id(),
+            version: row.version,
+            customer: CustomerId::new(row.customer),
+            status: row.status.0,
+            payment_status: row.payment_status.0,
+            fulfilment_status: row.fulfilment_status.0,
+            totals: Totals {
+                subtotal: row.money(row.total),
+                grand: row.money(row.total),
+                captured: row.money(row.captured),
+                refunded: row.money(row.refunded),
+            },
+            links: Links::new(row.id()),
+            lines: row.lines.0.into_iter().map(price).collect(),
+            shipping_address: row.shipping_address.0,
+            payment_method: row.payment_method,
+            reject_reason: row.rejected.map(|reason| reason.0),
+            short: row.short.0,
+            cancel_reason: row.cancel_reason.map(|reason| reason.0),
+            tracking_code: row.tracking_code,
+            placed_at: row.placed_at,
+            confirmed_at: row.confirmed_at,
+            shipped_at: row.shipped_at,
+            delivered_at: row.delivered_at,
+            closed_at: row.closed_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// Which part of an order's history is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+async fn events(
+    State(api): State<Api>,
+    OriginalUri(uri): OriginalUri,
+    PathId(order): PathId<OrderId>,
+    Query(part): Query<Part>,
+    wanted: Wanted,
+) -> Result<Response, Problem> {
+    let limit = web::rows(part.limit)?;
+    let binding = format!("events {order}");
+    let after = part.cursor.as_deref().map(|cursor| api.cursors.open::<Position>(&binding, cursor));
+    let after = after.transpose()?;
+    let seen = api.fresh("order_timeline", &wanted).await?;
+    let position = after.unwrap_or_default();
+    let rows = order_timeline::list(&api.pool, order, position, i64::from(limit) + 1).await;
+    let mut rows = rows.map_err(database)?;
+    if rows.is_empty() && after.is_none() {
+        return Ok(missing(seen, "order"));
+    }
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let last = rows.last().filter(|_| more).map(|row| row.position);
+    let next = last.map(|position| api.cursors.seal(&binding, &position)).transpose();
+    let next = next.map_err(|error| Problem::internal(&error))?;
+    let page = Page::new(rows.into_iter().map(Entry::of).collect(), next, None);
+    Ok((seen, page.linked(&uri)).into_response())
+}
+
+/// One event about an order.
+#[derive(Debug, Serialize)]
+struct Entry {
+    position: Position,
+    id: EventId,
+    #[serde(rename = "type")]
+    event_type: String,
+    /// The thing that it happened to, as `pay_…`.
+    subject: String,
+    version: Version,
+    occurred_at: Timestamp,
+    recorded_at: Timestamp,
+    actor: String,
+    command_id: CommandId,
+    /// The event or command that led to it.
+    causation_id: Uuid,
+    data: RawData,
+}
+
+impl Entry {
+    fn of(row: order_timeline::Row) -> Self {
+        Self {
+            position: row.position,
+            id: EventId::new(row.event_id),
+            subject: subject(row.category.0, row.stream_id, OrderId::new(row.order_id)),
+            event_type: row.event_type,
+            version: row.stream_version,
+            occurred_at: row.occurred_at,
+            recorded_at: row.recorded_at,
+            actor: row.actor,
+            command_id: CommandId::new(row.command_id),
+            causation_id: row.causation_id,
+            data: row.data.0,
+        }
+    }
+}
+
+fn subject(category: Category, id: Uuid, order: OrderId) -> String {
+    match category {
+        Category::Order => OrderId::new(id).to_string(),
+        Category::Payment => PaymentId::new(id).to_string(),
+        Category::Inventory => order.reservation().to_string(),
+        Category::Shipping => FulfilmentId::new(id).to_string(),
+        Category::Saga => SagaId::new(id).to_string(),
+    }
+}

@@ -1,0 +1,79 @@
+//! `GET /v1/orders/{order_id}/shipments`: what is sent for an order, and where it is.
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use projections::shipment_tracking::{self, Label, Row, Sighting, Status};
+use schemas::inventory::Units;
+use schemas::{Address, FulfilmentId, OrderId, ShipmentId, Timestamp, Version};
+use serde::{Deserialize, Serialize};
+use web::{Page, PathId, Problem, Query};
+
+use crate::api::{Api, Wanted, database};
+
+pub(crate) fn routes() -> Router<Api> {
+    Router::new().route("/v1/orders/{order_id}/shipments", get(list))
+}
+
+/// Nothing may be asked: an order has few parcels, and all are told.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+async fn list(
+    State(api): State<Api>,
+    PathId(order): PathId<OrderId>,
+    Query(Nothing {}): Query<Nothing>,
+    wanted: Wanted,
+) -> Result<Response, Problem> {
+    let seen = api.fresh("shipment_tracking", &wanted).await?;
+    let rows = shipment_tracking::list(&api.pool, order).await.map_err(database)?;
+    let page = Page::new(rows.into_iter().map(Shipment::of).collect(), None, None);
+    Ok((seen, page).into_response())
+}
+
+/// A parcel, and the fulfilment order that it belongs to.
+#[derive(Debug, Serialize)]
+struct Shipment {
+    id: ShipmentId,
+    fulfilment_id: FulfilmentId,
+    order_id: OrderId,
+    version: Version,
+    status: Status,
+    /// Whether it may go: it is paid for.
+    released: bool,
+    label: Label,
+    units: Vec<Units>,
+    address: Option<Address>,
+    carrier_ref: Option<String>,
+    tracking_code: Option<String>,
+    scans: Vec<Sighting>,
+    packed_at: Option<Timestamp>,
+    handed_over_at: Option<Timestamp>,
+    delivered_at: Option<Timestamp>,
+    updated_at: Timestamp,
+}
+
+impl Shipment {
+    fn of(row: Row) -> Self {
+        Self {
+            id: row.shipment(),
+            fulfilment_id: row.id(),
+            order_id: row.order(),
+            version: row.version,
+            status: row.status.0,
+            released: row.released,
+            label: row.label.0,
+            units: row.units.0,
+            address: row.address.map(|address| address.0),
+            carrier_ref: row.carrier_ref,
+            tracking_code: row.tracking_code,
+            scans: row.scans.0,
+            packed_at: row.packed_at,
+            handed_over_at: row.handed_over_at,
+            delivered_at: row.delivered_at,
+            updated_at: row.updated_at,
+        }
+    }
+}

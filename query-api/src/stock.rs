@@ -1,0 +1,78 @@
+//! `GET /v1/stock` and `GET /v1/stock/{sku}`.
+
+use axum::Router;
+use axum::extract::{OriginalUri, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use projections::stock_level::{self, Row};
+use schemas::{Sku, Timestamp, Version};
+use serde::{Deserialize, Serialize};
+use web::{Page, PathId, Problem, Query};
+
+use crate::api::{Api, Wanted, database, missing, versioned};
+
+/// What cursors of this list are bound to: it has no filter and one order.
+const BINDING: &str = "stock";
+
+pub(crate) fn routes() -> Router<Api> {
+    Router::new().route("/v1/stock", get(list)).route("/v1/stock/{sku}", get(one))
+}
+
+async fn one(
+    State(api): State<Api>,
+    PathId(sku): PathId<Sku>,
+    wanted: Wanted,
+) -> Result<Response, Problem> {
+    let seen = api.fresh("stock_level", &wanted).await?;
+    let row = stock_level::get(&api.pool, &sku).await.map_err(database)?;
+    let Some(row) = row else { return Ok(missing(seen, "sku")) };
+    Ok(versioned(seen, &wanted, row.version, Level::of(row)))
+}
+
+/// Which part of the list is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+async fn list(
+    State(api): State<Api>,
+    OriginalUri(uri): OriginalUri,
+    Query(part): Query<Part>,
+    wanted: Wanted,
+) -> Result<Response, Problem> {
+    let limit = web::rows(part.limit)?;
+    let after = part.cursor.as_deref().map(|cursor| api.cursors.open::<Sku>(BINDING, cursor));
+    let after = after.transpose()?;
+    let seen = api.fresh("stock_level", &wanted).await?;
+    let after = after.as_ref().map(Sku::as_str);
+    let rows = stock_level::list(&api.pool, after, i64::from(limit) + 1).await;
+    let mut rows = rows.map_err(database)?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let last = rows.last().filter(|_| more).map(|row| &row.sku.0);
+    let next = last.map(|sku| api.cursors.seal(BINDING, sku)).transpose();
+    let next = next.map_err(|error| Problem::internal(&error))?;
+    let page = Page::new(rows.into_iter().map(Level::of).collect(), next, None);
+    Ok((seen, page.linked(&uri)).into_response())
+}
+
+/// The stock of one sku.
+#[derive(Debug, Serialize)]
+struct Level {
+    sku: Sku,
+    version: Version,
+    on_hand: i64,
+    reserved: i64,
+    available: i64,
+    updated_at: Timestamp,
+}
+
+impl Level {
+    fn of(row: Row) -> Self {
+        let Row { sku, on_hand, reserved, available, updated_at, version, .. } = row;
+        Self { sku: sku.0, version, on_hand, reserved, available, updated_at }
+    }
+}
