@@ -33,8 +33,8 @@ pub trait Saga: Default + Clone + fmt::Debug + Send + Sync + 'static {
     #[must_use]
     fn react(self, version: u16, input: &Self::Input, now: Timestamp) -> Reaction<Self>;
 
-    /// The step that `input` answers, and whether that step did what was asked.
-    fn settles(input: &Self::Input) -> Option<(Self::Step, bool)>;
+    /// The step that `input` answers, and how. Counts only while that step waits for an answer.
+    fn answers(input: &Self::Input) -> Option<(Self::Step, Answer)>;
 
     /// How long to wait for the answer to a step; none where nobody answers.
     fn patience(step: Self::Step) -> Option<Patience>;
@@ -111,6 +111,18 @@ pub enum Output<S: Saga> {
     Park(&'static str),
     /// It ended. What comes in later is still heard, so that late money goes back.
     Finish(&'static str),
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// What was asked was done.
+    Done,
+    /// It was not done, and will not be.
+    Failed,
+    /// Whoever was asked does not know. The step goes on waiting; when its patience is over the
+    /// question is put again as a new command, since the old one has been carried out.
+    Unknown,
 }
 
 /// How long to wait for an answer. Silence is never taken for a failure: the same command is

@@ -11,14 +11,13 @@ mod react;
 mod state;
 
 #[cfg(test)]
-mod laws;
-#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use schemas::order::Shortage;
+use schemas::payment::Operation;
 use schemas::{Fact, Money, Recorded, Text, Timestamp, inventory, order, payment, shipping};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -26,12 +25,11 @@ use uuid::Uuid;
 pub use state::{Fulfilment, Order};
 
 use crate::definition::names;
-use crate::{Never, Patience, Reaction, Saga};
+use crate::{Answer, Never, Patience, Reaction, Saga};
 
-/// What the saga can hear.
+/// What the saga can hear: each is the event of the same name, as `correlate` reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "each is the event of the same name, as `correlate` reads it")]
 pub enum Input {
     OrderPlaced(Arc<Order>),
     CancellationRequested,
@@ -51,6 +49,7 @@ pub enum Input {
     Voided,
     Refunded { amount: Money },
     RefundFailed,
+    OutcomeUnknown { operation: Operation },
     FulfilmentCreated,
     Packed,
     LabelRejected,
@@ -61,8 +60,7 @@ pub enum Input {
 }
 
 names! {
-    /// What the saga asks of others. The names are part of the commands' ids.
-    #[expect(missing_docs, reason = "each is the command of the same name, see `ask`")]
+    /// What the saga asks of others: each is the command of the same name in `ask.rs`.
     pub enum Step {
         Reserve = "reserve",
         Authorise = "authorise",
@@ -108,28 +106,34 @@ impl Saga for Fulfilment {
         react::react(self, input, now)
     }
 
-    fn settles(input: &Input) -> Option<(Step, bool)> {
+    fn answers(input: &Input) -> Option<(Step, Answer)> {
+        use Answer::{Done, Failed, Unknown};
         Some(match input {
-            Input::StockReserved => (Step::Reserve, true),
+            Input::StockReserved => (Step::Reserve, Done),
             Input::StockPartiallyReserved { .. } | Input::StockRejected { .. } => {
-                (Step::Reserve, false)
+                (Step::Reserve, Failed)
             }
-            Input::Authorised => (Step::Authorise, true),
-            Input::Declined { .. } => (Step::Authorise, false),
-            Input::OrderConfirmed => (Step::Confirm, true),
-            Input::ConfirmRejected => (Step::Confirm, false),
-            Input::FulfilmentCreated => (Step::CreateFulfilment, true),
-            Input::Captured { .. } => (Step::Capture, true),
-            Input::CaptureFailed { .. } => (Step::Capture, false),
-            Input::FulfilmentCancelled => (Step::CancelFulfilment, true),
-            Input::CancelRejected | Input::HandedOver { .. } => (Step::CancelFulfilment, false),
-            Input::Voided | Input::Refunded { .. } => (Step::ReturnMoney, true),
-            Input::RefundFailed => (Step::ReturnMoney, false),
-            Input::StockReleased => (Step::ReleaseStock, true),
-            Input::CancellationRequested => (Step::RequestCancellation, true),
-            Input::OrderCancelled => (Step::MarkCancelled, true),
-            Input::OrderRejected => (Step::Reject, true),
-            Input::OrderCompleted => (Step::Complete, true),
+            Input::Authorised => (Step::Authorise, Done),
+            Input::Declined { .. } => (Step::Authorise, Failed),
+            Input::OrderConfirmed => (Step::Confirm, Done),
+            Input::ConfirmRejected => (Step::Confirm, Failed),
+            Input::FulfilmentCreated => (Step::CreateFulfilment, Done),
+            Input::Captured { .. } => (Step::Capture, Done),
+            Input::CaptureFailed { .. } => (Step::Capture, Failed),
+            Input::FulfilmentCancelled => (Step::CancelFulfilment, Done),
+            Input::CancelRejected | Input::HandedOver { .. } => (Step::CancelFulfilment, Failed),
+            Input::Voided | Input::Refunded { .. } => (Step::ReturnMoney, Done),
+            Input::RefundFailed => (Step::ReturnMoney, Failed),
+            Input::OutcomeUnknown { operation } => match operation {
+                Operation::Authorise => (Step::Authorise, Unknown),
+                Operation::Capture => (Step::Capture, Unknown),
+                Operation::Void | Operation::Refund => (Step::ReturnMoney, Unknown),
+            },
+            Input::StockReleased => (Step::ReleaseStock, Done),
+            Input::CancellationRequested => (Step::RequestCancellation, Done),
+            Input::OrderCancelled => (Step::MarkCancelled, Done),
+            Input::OrderRejected => (Step::Reject, Done),
+            Input::OrderCompleted => (Step::Complete, Done),
             Input::OrderPlaced(_)
             | Input::Packed
             | Input::LabelRejected
@@ -137,7 +141,7 @@ impl Saga for Fulfilment {
         })
     }
 
-    /// The timer rows of the table: 12, 13, 24, 25, 38, 45, 50, 55, F7 and the one of 56.
+    /// The timer rows of the table: 12, 13, 24, 25, 34, 38, 45, 50, 55, F7 and the one of 56.
     fn patience(step: Step) -> Option<Patience> {
         let patience = |wait_s, sendings_max, park| Patience {
             wait: Duration::from_secs(wait_s),
@@ -147,8 +151,8 @@ impl Saga for Fulfilment {
         };
         Some(match step {
             Step::Reserve => patience(10, 5, "inventory_silent"),
-            // Nobody can be asked to reconcile yet: the adapter does so by itself, meanwhile
-            // the saga waits for as long as rows 24 and 34 would.
+            // To ask again is to reconcile: the payment puts a question of unknown outcome to
+            // the provider under the same key. So rows 24 and 34 are one, with their patience.
             Step::Authorise => patience(30, 9, "payment_unknown"),
             Step::Capture => patience(60, 6, "capture_unknown"),
             Step::Confirm
@@ -206,6 +210,7 @@ fn payment(fact: &payment::Event) -> Option<Input> {
         Event::Voided { .. } => Input::Voided,
         Event::Refunded { amount, .. } => Input::Refunded { amount: *amount },
         Event::RefundFailed { .. } => Input::RefundFailed,
+        Event::OutcomeUnknown { operation, .. } => Input::OutcomeUnknown { operation: *operation },
         _ => return None,
     })
 }

@@ -4,16 +4,18 @@
 //! `react` again; the events behind it (commands, timers, parking, the end) are what `react`
 //! wanted, written down so that others can act on them.
 
+mod draft;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use schemas::saga::Event;
-use schemas::{Command, CommandId, Decider, SagaId, Timestamp};
+use schemas::{Command, Decider, SagaId, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Name, Output, Reaction, Saga};
+use self::draft::Draft;
+use crate::{Answer, Name, Reaction, Saga};
 
 /// What is put to a journal: a fact or a timer, once.
 #[derive(Debug, Clone)]
@@ -73,11 +75,18 @@ pub struct Journal<S: Saga> {
 #[derive(Debug, Clone)]
 struct Issued {
     command: Arc<Command>,
-    command_id: CommandId,
     attempt: u32,
     sending: u32,
     compensation: bool,
-    settled: bool,
+    /// What became of it; none while nobody has said anything.
+    answer: Option<Answer>,
+}
+
+impl Issued {
+    /// Whether it still waits for an answer.
+    fn is_open(&self) -> bool {
+        matches!(self.answer, None | Some(Answer::Unknown))
+    }
 }
 
 /// A timer that was started at least once.
@@ -150,6 +159,20 @@ impl<S: Saga> Journal<S> {
         }
     }
 
+    fn settle(&mut self, step: &str, succeeded: Option<bool>) {
+        let answer = match succeeded {
+            Some(true) => Answer::Done,
+            Some(false) => Answer::Failed,
+            None => Answer::Unknown,
+        };
+        if answer != Answer::Unknown {
+            self.stop(step);
+        }
+        if let Some(sent) = S::Step::parse(step).and_then(|step| self.steps.get_mut(&step)) {
+            sent.answer = Some(answer);
+        }
+    }
+
     fn read<T>(&mut self, result: Result<T, String>) -> Option<T> {
         result.map_err(|why| self.fault = Some(why)).ok()
     }
@@ -174,35 +197,27 @@ impl<S: Saga> Decider for Journal<S> {
         if self.heard.contains(&heard.source) {
             return Ok(Vec::new());
         }
-        let mut draft = Draft {
-            journal: self.clone(),
-            events: Vec::new(),
-            saga: SagaId::derive(heard.key, S::NAME),
-            key: heard.key,
-            at: heard.at,
-        };
+        let mut draft = Draft::new(self.clone(), SagaId::derive(heard.key, S::NAME), heard);
         draft.hear(heard.source, &heard.what)?;
         draft.hear_deferred()?;
-        match draft.journal.fault {
-            Some(why) => Err(Unreadable(why)),
-            None => Ok(draft.events),
-        }
+        draft.finish()
     }
 
     fn evolve(mut self, event: &Event) -> Self {
         match event {
-            Event::Started { definition_version, .. } => self.version = Some(*definition_version),
-            Event::InputReceived { source, input: value, at, step, .. } => {
+            Event::Started { definition_version: version, .. } => {
+                self.version = Some(*version);
+                if *version > S::VERSION {
+                    self.fault = Some(format!("version {version} of {} is not known", S::NAME));
+                }
+            }
+            Event::InputReceived { source, input: value, at, step, succeeded, .. } => {
                 self.forget(*source);
                 if let Some(what) = self.read(input(value)) {
                     self.hear(&what, *at);
                 }
                 if let Some(step) = step {
-                    self.stop(step);
-                    let issued = S::Step::parse(step).and_then(|step| self.steps.get_mut(&step));
-                    if let Some(issued) = issued {
-                        issued.settled = true;
-                    }
+                    self.settle(step, *succeeded);
                 }
             }
             Event::InputDeferred { source, input: value } => {
@@ -226,16 +241,15 @@ impl<S: Saga> Decider for Journal<S> {
                     self.stop(&name);
                 }
             }
-            Event::CommandIssued { command_id, step, attempt, sending, compensation, command } => {
+            Event::CommandIssued { step, attempt, sending, compensation, command, .. } => {
                 let known = S::Step::parse(step).ok_or_else(|| format!("step {step}"));
                 if let Some(known) = self.read(known) {
                     let issued = Issued {
                         command: Arc::new(command.clone()),
-                        command_id: *command_id,
                         attempt: *attempt,
                         sending: *sending,
                         compensation: *compensation,
-                        settled: false,
+                        answer: None,
                     };
                     self.steps.insert(known, issued);
                 }
@@ -252,171 +266,4 @@ impl<S: Saga> Decider for Journal<S> {
         }
         self
     }
-}
-
-/// The answer to one input, as it is being written.
-struct Draft<S: Saga> {
-    journal: Journal<S>,
-    events: Vec<Event>,
-    saga: SagaId,
-    key: Uuid,
-    at: Timestamp,
-}
-
-impl<S: Saga> Draft<S> {
-    fn emit(&mut self, event: Event) {
-        let journal = std::mem::take(&mut self.journal);
-        self.journal = journal.evolve(&event);
-        self.events.push(event);
-    }
-
-    fn hear(&mut self, source: Uuid, what: &What<S::Input>) -> Result<(), Unreadable> {
-        match what {
-            // It was stopped, or started anew, or has gone off already.
-            What::TimerFired { name, epoch } if !self.journal.runs(name, *epoch) => {}
-            _ if self.journal.parked => {
-                self.emit(Event::InputDeferred { source, input: json(what)? });
-            }
-            What::Input(input) => self.take(source, input, json(what)?),
-            What::TimerFired { name, .. } => match Journal::<S>::deadline(name) {
-                Some(input) => self.take(source, &input, json(what)?),
-                None => self.lose_patience(source, name, json(what)?),
-            },
-        }
-        Ok(())
-    }
-
-    /// Puts an input to the table.
-    fn take(&mut self, source: Uuid, input: &S::Input, stored: serde_json::Value) {
-        let (state, outputs) = match self.journal.react(input, self.at) {
-            Reaction::Taken(state, outputs) => (state, outputs),
-            Reaction::Deferred => return self.emit(Event::InputDeferred { source, input: stored }),
-            Reaction::Ignored => {
-                let state = self.journal.state.name().to_owned();
-                return self.emit(Event::InputIgnored { source, input: stored, state });
-            }
-        };
-        if self.journal.version.is_none() {
-            self.emit(Event::Started {
-                definition: S::NAME.to_owned(),
-                definition_version: S::VERSION,
-                business_key: self.key,
-            });
-        }
-        let open = |step: &S::Step| self.journal.steps.get(step).is_some_and(|sent| !sent.settled);
-        let settled = S::settles(input).filter(|(step, _)| open(step));
-        self.emit(Event::InputReceived {
-            source,
-            input: stored,
-            at: self.at,
-            step: settled.map(|(step, _)| step.as_str().to_owned()),
-            succeeded: settled.map(|(_, succeeded)| succeeded),
-            state: state.name().to_owned(),
-        });
-        for output in outputs {
-            self.put(output);
-        }
-    }
-
-    /// A step got no answer in time: send it again, or call a person.
-    fn lose_patience(&mut self, source: Uuid, name: &str, stored: serde_json::Value) {
-        let state = self.journal.state.name().to_owned();
-        self.emit(Event::InputReceived {
-            source,
-            input: stored,
-            at: self.at,
-            step: None,
-            succeeded: None,
-            state,
-        });
-        let Some(step) = S::Step::parse(name) else { return };
-        match (S::patience(step), self.journal.steps.get(&step)) {
-            (Some(patience), Some(sent)) if sent.sending >= patience.sendings_max => {
-                self.put(Output::Park(patience.park));
-            }
-            _ => self.put(Output::Resend(step)),
-        }
-    }
-
-    /// Takes what was put off and can be understood now, in order.
-    fn hear_deferred(&mut self) -> Result<(), Unreadable> {
-        while !self.journal.parked {
-            let ready = self.journal.deferred.iter().find(|(_, input)| {
-                !matches!(self.journal.react(input, self.at), Reaction::Deferred)
-            });
-            let Some((source, input)) = ready.cloned() else { break };
-            self.take(source, &input, json(&*input)?);
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, output: Output<S>) {
-        match output {
-            Output::Send { step, command, compensation } => {
-                let attempt = self.journal.steps.get(&step).map_or(1, |sent| sent.attempt + 1);
-                let name = format!("{}/{attempt}", step.as_str());
-                let command_id = CommandId::derive(self.saga.uuid(), &name);
-                let (command, sending) = (Arc::new(command), 1);
-                let settled = false;
-                self.issue(
-                    step,
-                    &Issued { command, command_id, attempt, sending, compensation, settled },
-                );
-            }
-            Output::Resend(step) => {
-                if let Some(sent) = self.journal.steps.get(&step).cloned() {
-                    self.issue(step, &Issued { sending: sent.sending + 1, ..sent });
-                }
-            }
-            Output::StartTimer(timer, wait) => self.start_timer(timer.as_str(), wait),
-            Output::StopTimer(timer) => self.stop_timer(timer.as_str()),
-            Output::StartCompensation(reason) => {
-                self.stop_waiting(|sent| !sent.compensation);
-                self.emit(Event::CompensationStarted { reason: reason.to_owned() });
-            }
-            Output::Park(reason) => {
-                self.stop_waiting(|_| true);
-                let resume = self.journal.state.name().to_owned();
-                self.emit(Event::Parked { reason: reason.to_owned(), resume });
-            }
-            Output::Finish(outcome) => self.emit(Event::Finished { outcome: outcome.to_owned() }),
-        }
-    }
-
-    fn issue(&mut self, step: S::Step, issued: &Issued) {
-        self.emit(Event::CommandIssued {
-            command_id: issued.command_id,
-            step: step.as_str().to_owned(),
-            attempt: issued.attempt,
-            sending: issued.sending,
-            compensation: issued.compensation,
-            command: Command::clone(&issued.command),
-        });
-        if let Some(patience) = S::patience(step) {
-            self.start_timer(step.as_str(), patience.after(issued.sending));
-        }
-    }
-
-    fn start_timer(&mut self, name: &str, wait: Duration) {
-        let epoch = self.journal.timers.get(name).map_or(1, |timer| timer.epoch + 1);
-        self.emit(Event::TimerStarted { name: name.to_owned(), epoch, due: self.at + wait });
-    }
-
-    fn stop_timer(&mut self, name: &str) {
-        if let Some(timer) = self.journal.timers.get(name).filter(|timer| timer.runs) {
-            self.emit(Event::TimerStopped { name: name.to_owned(), epoch: timer.epoch });
-        }
-    }
-
-    fn stop_waiting(&mut self, whether: impl Fn(&Issued) -> bool) {
-        let steps = self.journal.steps.iter().filter(|(_, sent)| whether(sent));
-        let names = steps.map(|(step, _)| step.as_str()).collect::<Vec<_>>();
-        for name in names {
-            self.stop_timer(name);
-        }
-    }
-}
-
-fn json(value: &impl Serialize) -> Result<serde_json::Value, Unreadable> {
-    serde_json::to_value(value).map_err(|error| Unreadable(error.to_string()))
 }

@@ -21,7 +21,7 @@ mod timers;
 
 pub mod fulfilment;
 
-pub use definition::{Name, Never, Output, Patience, Reaction, Saga};
+pub use definition::{Answer, Name, Never, Output, Patience, Reaction, Saga};
 pub use journal::{Heard, Journal, Unreadable, What};
 pub use registry::{names, run_all};
 pub use runner::Runner;

@@ -44,33 +44,39 @@ struct Changes {
 
 impl Changes {
     fn fold(mut self, saga: Uuid, event: &Event) -> Self {
-        let stopped = match event {
+        match event {
             Event::TimerStarted { name, epoch, due } => {
                 self.timers.insert((saga, name.clone()), Some((*epoch, *due)));
-                return self;
             }
             Event::Finished { .. } => {
                 self.timers.retain(|(other, _), _| *other != saga);
                 self.finished.insert(saga);
-                return self;
             }
-            Event::TimerStopped { name, .. } => Some(name.as_str()),
-            // An answer ends the patience with its step.
-            Event::InputReceived { step: Some(step), .. } => Some(step.as_str()),
-            Event::InputReceived { input, .. }
-            | Event::InputDeferred { input, .. }
-            | Event::InputIgnored { input, .. } => {
-                input.get("timer_fired").and_then(|fired| fired.get("name")?.as_str())
+            other => {
+                if let Some(name) = stopped(other) {
+                    self.timers.insert((saga, name.to_owned()), None);
+                }
             }
-            Event::Started { .. }
-            | Event::CommandIssued { .. }
-            | Event::CompensationStarted { .. }
-            | Event::Parked { .. } => None,
-        };
-        if let Some(name) = stopped {
-            self.timers.insert((saga, name.to_owned()), None);
         }
         self
+    }
+}
+
+/// The timer that does not run any more after `event`: stopped, gone off, or named after a step
+/// whose answer has come.
+pub(crate) fn stopped(event: &Event) -> Option<&str> {
+    match event {
+        Event::TimerStopped { name, .. } => Some(name),
+        Event::InputReceived { step: Some(step), succeeded: Some(_), .. } => Some(step),
+        Event::InputReceived { input, .. }
+        | Event::InputDeferred { input, .. }
+        | Event::InputIgnored { input, .. } => input.get("timer_fired")?.get("name")?.as_str(),
+        Event::Started { .. }
+        | Event::CommandIssued { .. }
+        | Event::TimerStarted { .. }
+        | Event::CompensationStarted { .. }
+        | Event::Parked { .. }
+        | Event::Finished { .. } => None,
     }
 }
 

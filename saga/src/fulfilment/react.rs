@@ -42,15 +42,12 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
     };
     let order = &*order;
     let (cancel, free) = (saga.cancel, order.total.is_zero());
-    let both = Owed { money: !free, stock: true };
 
     match (saga.phase, input) {
         // 14, 26: the answer on its way has to be heard first (a race never guessed at).
         (Reserving | Authorising, Input::CancellationRequested) => next(saga.cancelled()),
         // 7
-        (Reserving, Input::StockReserved) if cancel => {
-            unwind(saga, order, Owed { money: false, stock: true }, "cancelled")
-        }
+        (Reserving, Input::StockReserved) if cancel => unwind(saga, order, "cancelled"),
         // 6
         (Reserving, Input::StockReserved) if free => {
             next(saga.to(Confirming)).send(Step::Confirm, ask::confirm(order))
@@ -62,7 +59,7 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
         // 8
         (Reserving, Input::StockPartiallyReserved { short }) => {
             let saga = saga.rejected(RejectReason::OutOfStock, short);
-            unwind(saga, order, Owed { money: false, stock: true }, "out_of_stock")
+            unwind(saga, order, "out_of_stock")
         }
         // 11
         (Reserving, Input::StockRejected { short }) => {
@@ -70,7 +67,7 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
         }
 
         // 18
-        (Authorising, Input::Authorised) if cancel => unwind(saga, order, both, "cancelled"),
+        (Authorising, Input::Authorised) if cancel => unwind(saga, order, "cancelled"),
         // 17
         (Authorising, Input::Authorised) => {
             next(saga.to(Confirming)).send(Step::Confirm, ask::confirm(order))
@@ -79,7 +76,7 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
         // mend ends like one which they could not. The void closes what they might still pay.
         (Authorising, Input::Declined { .. }) => {
             let saga = saga.rejected(RejectReason::PaymentDeclined, &[]);
-            unwind(saga, order, both, "payment_declined")
+            unwind(saga, order, "payment_declined")
         }
 
         // 36
@@ -87,7 +84,7 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
             .send(Step::CreateFulfilment, ask::create_fulfilment(order)),
         // 37
         (Confirming, Input::ConfirmRejected | Input::CancellationRequested) => {
-            unwind(saga.cancelled(), order, both, "cancelled")
+            unwind(saga.cancelled(), order, "cancelled")
         }
 
         (Fulfilling(_), Input::FulfilmentCreated) => next(saga),
@@ -121,10 +118,14 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
             next(saga.to(Fulfilling(Shipped)))
                 .send(Step::RecordShipment, ask::record_shipment(order, tracking_code))
         }
-        // The gate was passed by: a carrier has what nobody paid for.
-        (Fulfilling(Picking | Capturing), Input::HandedOver { .. }) => {
-            next(saga).and(Output::Park("goods_left_unpaid"))
+        (Fulfilling(Shipped), Input::HandedOver { tracking_code }) => {
+            next(saga).send(Step::RecordShipment, ask::record_shipment(order, tracking_code))
         }
+        // The gate was passed by: a carrier has what nobody paid for.
+        (
+            Fulfilling(Picking | Capturing) | Cancelling(Picking | Capturing),
+            Input::HandedOver { .. } | Input::CancelRejected,
+        ) => next(saga).and(Output::Park("goods_left_unpaid")),
         // F11, 46
         (Fulfilling(Shipped), Input::Delivered { at }) => next(saga.to(Finalising(Completed)))
             .send(Step::RecordDelivery, ask::record_delivery(order, *at))
@@ -134,35 +135,32 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
             next(saga).send(Step::RejectCancellation, ask::reject_cancellation(order))
         }
         // 40
-        (Fulfilling(Picking | Capturing | Released), Input::CancellationRequested) => {
-            next(saga.cancelled().to(Cancelling))
+        (Fulfilling(parcel @ (Picking | Capturing | Released)), Input::CancellationRequested) => {
+            next(saga.cancelled().to(Cancelling(parcel)))
                 .undo(Step::CancelFulfilment, ask::cancel_fulfilment(order))
         }
         // F14, 46: the warehouse gave up by itself.
         (Fulfilling(Picking | Capturing | Released), Input::FulfilmentCancelled) => {
             let why = CancelReason::Inventory;
-            unwind(saga.cancelled(), order, both, "fulfilment_cancelled")
+            unwind(saga.cancelled(), order, "fulfilment_cancelled")
                 .send(Step::RequestCancellation, ask::request_cancellation(order, why))
         }
 
         // 47
-        (Cancelling, Input::FulfilmentCancelled) => unwind(saga, order, both, "cancelled"),
+        (Cancelling(_), Input::FulfilmentCancelled) => unwind(saga, order, "cancelled"),
         // 48: too late.
-        (Cancelling, Input::HandedOver { tracking_code }) => {
-            let saga = Fulfilment { cancel: false, ..saga }.to(Fulfilling(Shipped));
-            next(saga)
-                .send(Step::RecordShipment, ask::record_shipment(order, tracking_code))
-                .send(Step::RejectCancellation, ask::reject_cancellation(order))
+        (Cancelling(_), Input::HandedOver { tracking_code }) => {
+            keep(saga, order).send(Step::RecordShipment, ask::record_shipment(order, tracking_code))
         }
-        (Cancelling, Input::CancelRejected) => {
-            let saga = Fulfilment { cancel: false, ..saga }.to(Fulfilling(Released));
-            next(saga).send(Step::RejectCancellation, ask::reject_cancellation(order))
-        }
+        (Cancelling(_), Input::CancelRejected) => keep(saga, order),
         // 49: it comes back with the rest.
-        (Cancelling, Input::Captured { amount }) => next(saga.captured(*amount))
+        (Cancelling(_), Input::Captured { amount }) => next(saga.captured(*amount))
             .send(Step::RecordPayment, ask::record_payment(order, *amount)),
-        // 56b
-        (Cancelling, Input::CancellationRequested | Input::CaptureFailed { .. }) => next(saga),
+        // 56b, and answers that change nothing any more.
+        (
+            Cancelling(_),
+            Input::CancellationRequested | Input::FulfilmentCreated | Input::CaptureFailed { .. },
+        ) => next(saga),
 
         // 51, 54
         (Unwinding(owed), Input::Voided) => settle(saga, order, Owed { money: false, ..owed }),
@@ -186,6 +184,7 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
         }
         // 53: the reservation was given up before it was made.
         (Unwinding(_), Input::StockReserved | Input::StockPartiallyReserved { .. }) => next(saga),
+        (Unwinding(_), Input::ConfirmRejected | Input::CaptureFailed { .. }) => next(saga),
         // 56b: one more reason for the same undoing.
         (Unwinding(_), Input::CancellationRequested) => next(saga.cancelled()),
 
@@ -213,11 +212,6 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
             .undo(Step::ReturnMoney, ask::return_money(order)),
         (
             Finalising(Cancelled | Rejected) | Ended(Cancelled | Rejected),
-            Input::Refunded { amount },
-        ) => next(saga.refunded(*amount))
-            .send(Step::RecordRefund, ask::record_refund(order, *amount)),
-        (
-            Finalising(Cancelled | Rejected) | Ended(Cancelled | Rejected),
             Input::Voided | Input::StockReleased,
         ) => next(saga),
         (Finalising(Cancelled | Rejected) | Ended(Cancelled | Rejected), Input::RefundFailed) => {
@@ -236,10 +230,17 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
             next(saga).send(Step::RejectCancellation, ask::reject_cancellation(order))
         }
 
+        // 25, 34, F7: the journal sees to it that the question is put again.
+        (_, Input::OutcomeUnknown { .. }) => next(saga),
+        // Money that moved without our asking: somebody gave back, or the provider let go.
+        (_, Input::Refunded { amount }) => next(saga.refunded(*amount))
+            .send(Step::RecordRefund, ask::record_refund(order, *amount)),
+        (Confirming | Fulfilling(_) | Cancelling(_), Input::Voided) => next(saga.closed()),
+
         // 62
         (
-            New | Reserving | Authorising | Confirming | Fulfilling(_) | Cancelling | Unwinding(_)
-            | Finalising(_) | Ended(_),
+            New | Reserving | Authorising | Confirming | Fulfilling(_) | Cancelling(_)
+            | Unwinding(_) | Finalising(_) | Ended(_),
             _,
         ) => Reaction::Ignored,
     }
@@ -252,8 +253,15 @@ fn release(saga: Fulfilment, order: &Order) -> Reaction<Fulfilment> {
         .send(Step::ReleaseForHandover, ask::release_for_handover(order))
 }
 
+/// 48: it has left the house, so it stays as it is.
+fn keep(saga: Fulfilment, order: &Order) -> Reaction<Fulfilment> {
+    next(Fulfilment { cancel: false, ..saga }.to(Phase::Fulfilling(Parcel::Shipped)))
+        .send(Step::RejectCancellation, ask::reject_cancellation(order))
+}
+
 /// Gives back what is owed, the money first; the order ends when all of it is acknowledged.
-fn unwind(saga: Fulfilment, order: &Order, owed: Owed, why: &'static str) -> Reaction<Fulfilment> {
+fn unwind(saga: Fulfilment, order: &Order, why: &'static str) -> Reaction<Fulfilment> {
+    let owed = saga.owes(order);
     let mut reaction = next(saga.to(Phase::Unwinding(owed))).and(Output::StartCompensation(why));
     if owed.money {
         reaction = reaction.undo(Step::ReturnMoney, ask::return_money(order));

@@ -19,6 +19,8 @@ pub struct Fulfilment {
     pub(super) cancel: bool,
     /// Why the order has to be rejected, where nobody cancels it.
     pub(super) rejection: Option<(RejectReason, Vec<Shortage>)>,
+    /// Whether the payment was closed without anybody here asking for that.
+    pub(super) closed: bool,
     /// How often the provider would not take the money, and might later.
     pub(super) capture_failures: u32,
     /// What was taken.
@@ -42,7 +44,7 @@ pub(super) enum Phase {
     /// The warehouse and the carrier are at work.
     Fulfilling(Parcel),
     /// The warehouse is asked to stop.
-    Cancelling,
+    Cancelling(Parcel),
     /// Everything is being given back; this is what nobody has acknowledged yet.
     Unwinding(Owed),
     /// The order is being told how it ends.
@@ -90,7 +92,7 @@ impl Phase {
             Self::Fulfilling(Parcel::Capturing) => "fulfilling/capturing",
             Self::Fulfilling(Parcel::Released) => "fulfilling/released",
             Self::Fulfilling(Parcel::Shipped) => "fulfilling/shipped",
-            Self::Cancelling => "cancelling",
+            Self::Cancelling(_) => "cancelling",
             Self::Unwinding(_) => "unwinding",
             Self::Finalising(_) => "finalising",
             Self::Ended(end) => end.name(),
@@ -127,6 +129,17 @@ impl Fulfilment {
 
     pub(super) fn refunded(self, amount: Money) -> Self {
         Self { refunded: sum(self.refunded, amount), ..self }
+    }
+
+    pub(super) fn closed(self) -> Self {
+        Self { closed: true, ..self }
+    }
+
+    /// What an undoing has to give back from here.
+    pub(super) fn owes(&self, order: &Order) -> Owed {
+        let asked = !matches!(self.phase, Phase::New | Phase::Reserving);
+        let open = !self.closed || self.keeps_money();
+        Owed { money: asked && open && !order.total.is_zero(), stock: true }
     }
 
     /// Whether more was taken than given back.

@@ -1,0 +1,123 @@
+//! What holds whatever happens, in whichever order.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use schemas::saga::Event;
+use schemas::{Fact, order, shipping};
+
+use super::provider::Card;
+use super::world::{Scenario, World};
+use super::{fold, replay};
+use crate::Saga as _;
+
+fn scenarios() -> impl Strategy<Value = Scenario> {
+    let card = prop_oneof![
+        6 => Just(Card::Good),
+        1 => Just(Card::Declined),
+        1 => Just(Card::Retryable),
+        1 => Just(Card::CaptureFails),
+        1 => Just(Card::CaptureFailsOnce),
+        1 => Just(Card::RefundFails),
+    ];
+    let stock = prop_oneof![1 => 0..2_u32, 6 => Just(5)];
+    let price_cents = prop_oneof![1 => Just(0), 8 => Just(1000)];
+    let mishaps = (0..3_u32, 0..3_u32, 0..3_u32, 0..3_u32, 0..3_u32);
+    (card, stock, price_cents, mishaps, prop::bool::weighted(0.1)).prop_map(
+        |(card, stock, price_cents, mishaps, label_rejected)| {
+            let (cancels, unknowns, webhooks, alarms, losses) = mishaps;
+            Scenario {
+                card,
+                stock,
+                price_cents,
+                cancels,
+                unknowns,
+                webhooks,
+                alarms,
+                losses,
+                label_rejected,
+            }
+        },
+    )
+}
+
+/// Everything that must hold once nobody can do anything any more.
+#[track_caller]
+pub(super) fn check(world: &World, scenario: Scenario) {
+    let journal = fold(&world.journal);
+    let story = &world.journal;
+    // I6
+    assert_eq!(&replay(story), story, "read back, it would have acted differently");
+    // I5
+    if journal.is_parked() {
+        assert_eq!(scenario.card, Card::RefundFails, "parked without need: {story:#?}");
+        return;
+    }
+    let end = journal.state().name();
+    assert_eq!(finished(story), [end], "{story:#?}");
+    let ends = world.facts().filter_map(|fact| match fact {
+        Fact::Order(order::Event::Completed) => Some("completed"),
+        Fact::Order(order::Event::Cancelled { .. }) => Some("cancelled"),
+        Fact::Order(order::Event::Rejected { .. }) => Some("rejected"),
+        _ => None,
+    });
+    assert_eq!(ends.collect::<Vec<_>>(), [end], "the order and its saga end alike");
+
+    let (reserved, on_hand) = world.stock();
+    let (stocked, ordered) = (2 * i64::from(scenario.stock), 3);
+    assert!(!world.provider.holds(), "no authorisation stays open");
+    assert_eq!(reserved, 0, "nothing stays reserved: {story:#?}");
+    if end == "completed" {
+        // I2
+        assert_eq!(world.provider.keeps(), ordered * scenario.price_cents);
+        assert_eq!(on_hand, stocked - ordered);
+        let delivered = Fact::Shipping(shipping::Event::Delivered {
+            order: journal.state().order.as_ref().unwrap().id,
+            at: super::dawn(),
+        });
+        assert!(world.facts().any(|fact| *fact == delivered));
+    } else {
+        // I1
+        assert_eq!(world.provider.keeps(), 0, "no money is kept: {story:#?}");
+        assert_eq!(on_hand, stocked, "the goods are back");
+    }
+}
+
+fn finished(journal: &[Event]) -> Vec<&str> {
+    let outcomes = journal.iter().filter_map(|event| match event {
+        Event::Finished { outcome } => Some(outcome.as_str()),
+        _ => None,
+    });
+    outcomes.collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_order_ends_right(scenario in scenarios(), choices in vec(any::<u8>(), 0..150)) {
+        let mut world = World::new(scenario);
+        world.run_chosen(&choices);
+        check(&world, scenario);
+    }
+
+    /// Whatever a saga hears, however absurd: it never panics, ends at most once, and its
+    /// journal can be read back.
+    #[test]
+    fn nonsense_does_no_harm(inputs in vec(super::rows::inputs(), 0..40)) {
+        let mut story = super::rows::Story::default();
+        for input in inputs {
+            story.hear(input.clone());
+            story.hear_last_again();
+        }
+        prop_assert_eq!(replay(&story.events), story.events);
+    }
+}
+
+#[test]
+fn an_order_without_mishaps_takes_few_events() {
+    let mut world = World::new(Scenario::FAIR);
+    world.run();
+    check(&world, Scenario::FAIR);
+    assert_eq!(world.state(), "completed");
+    assert_eq!(world.journal.len(), 31, "{:#?}", world.journal);
+}

@@ -1,0 +1,738 @@
+//! The table, row by row: given what it heard, when it hears this, then it wants that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use schemas::order::{RejectReason, Shortage};
+use schemas::payment::Operation;
+use schemas::saga::Event;
+use schemas::{Command, CommandId, Decider as _, OrderId, Quantity, Text};
+use schemas::{inventory, order, payment, shipping};
+use uuid::Uuid;
+
+use super::super::{Order, Step};
+use super::provider::euro;
+use super::world::{address, lines};
+use super::{Fulfilment, Input, dawn, firing, fold};
+use crate::{Heard, Name as _, Saga as _, What};
+
+fn id() -> OrderId {
+    OrderId::new(Uuid::from_u128(0xA11CE))
+}
+
+fn placed(price_cents: i64) -> Input {
+    let total = euro(3 * price_cents);
+    let method = Text::literal("pm_card_visa");
+    Input::OrderPlaced(Arc::new(Order::new(
+        id().uuid(),
+        &lines(price_cents),
+        total,
+        &address(),
+        &method,
+    )))
+}
+
+fn short() -> Vec<Shortage> {
+    let wanted = Quantity::new(2).unwrap();
+    vec![Shortage { sku: "mug".parse().unwrap(), wanted, available: 1 }]
+}
+
+fn captured() -> Input {
+    Input::Captured { amount: euro(3000) }
+}
+
+fn refunded() -> Input {
+    Input::Refunded { amount: euro(3000) }
+}
+
+fn handed_over() -> Input {
+    Input::HandedOver { tracking_code: Text::literal("TRACK1") }
+}
+
+fn delivered() -> Input {
+    Input::Delivered { at: dawn() }
+}
+
+const DECLINED: Input = Input::Declined { retryable: false };
+const CANCEL: Input = Input::CancellationRequested;
+
+/// Any input at all.
+pub(super) fn inputs() -> impl Strategy<Value = Input> {
+    prop::sample::select(vec![
+        placed(1000),
+        CANCEL,
+        Input::OrderConfirmed,
+        Input::ConfirmRejected,
+        Input::OrderRejected,
+        Input::OrderCancelled,
+        Input::OrderCompleted,
+        Input::StockReserved,
+        Input::StockPartiallyReserved { short: short() },
+        Input::StockRejected { short: short() },
+        Input::StockReleased,
+        Input::Authorised,
+        DECLINED,
+        captured(),
+        Input::CaptureFailed { retryable: true },
+        Input::CaptureFailed { retryable: false },
+        Input::Voided,
+        refunded(),
+        Input::RefundFailed,
+        Input::OutcomeUnknown { operation: Operation::Capture },
+        Input::FulfilmentCreated,
+        Input::Packed,
+        Input::LabelRejected,
+        handed_over(),
+        delivered(),
+        Input::FulfilmentCancelled,
+        Input::CancelRejected,
+    ])
+}
+
+/// What a saga has heard, and what it wrote the last time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Story {
+    pub(super) events: Vec<Event>,
+    heard: u32,
+    last: Option<Input>,
+    written: Vec<Event>,
+}
+
+impl Story {
+    pub(super) fn hear(&mut self, input: Input) {
+        self.heard += 1;
+        self.last = Some(input.clone());
+        self.put(What::Input(input), Uuid::from_u128(u128::from(self.heard)));
+    }
+
+    /// 61
+    pub(super) fn hear_last_again(&mut self) {
+        let source = Uuid::from_u128(u128::from(self.heard));
+        self.put(What::Input(self.last.clone().unwrap()), source);
+        assert_eq!(self.written, [], "heard twice, written twice");
+    }
+
+    fn put(&mut self, what: What<Input>, source: Uuid) {
+        let heard = Heard { key: id().uuid(), source, at: dawn(), what };
+        self.written = fold(&self.events).decide(&heard).unwrap();
+        self.events.extend(self.written.clone());
+    }
+
+    fn when(mut self, input: Input) -> Self {
+        self.hear(input);
+        self
+    }
+
+    fn when_fired(mut self, name: &str, epoch: u32) -> Self {
+        let what = What::TimerFired { name: name.to_owned(), epoch };
+        self.put(what, firing(id().saga(), name, epoch));
+        self
+    }
+
+    /// What it wants now, timers left out, and the state it is in.
+    #[track_caller]
+    fn then(self, state: &str, expected: &[&str]) -> Self {
+        let told = self.told();
+        let wanted = told.iter().filter(|told| !told.starts_with("wait ")).collect::<Vec<_>>();
+        assert_eq!(wanted, expected);
+        self.in_state(state)
+    }
+
+    /// The same with its timers.
+    #[track_caller]
+    fn then_waiting(self, state: &str, expected: &[&str]) -> Self {
+        assert_eq!(self.told(), expected);
+        self.in_state(state)
+    }
+
+    #[track_caller]
+    fn in_state(self, state: &str) -> Self {
+        assert_eq!(fold(&self.events).state().name(), state);
+        self
+    }
+
+    fn told(&self) -> Vec<String> {
+        self.written.iter().filter_map(tell).collect()
+    }
+
+    fn sent(&self, step: &str) -> &Command {
+        let sent = self.written.iter().find_map(|event| match event {
+            Event::CommandIssued { step: sent, command, .. } if sent == step => Some(command),
+            _ => None,
+        });
+        sent.unwrap()
+    }
+}
+
+fn tell(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::CommandIssued { step, attempt, sending, compensation, .. } => {
+            let verb = if *compensation { "undo" } else { "send" };
+            match (attempt, sending) {
+                (1, 1) => format!("{verb} {step}"),
+                (attempt, sending) => format!("{verb} {step} {attempt}/{sending}"),
+            }
+        }
+        Event::TimerStarted { name, due, .. } => {
+            format!("wait {name} {}s", (*due - dawn()).num_seconds())
+        }
+        Event::TimerStopped { name, .. } => format!("wait {name} no more"),
+        Event::InputIgnored { .. } => "ignore".to_owned(),
+        Event::InputDeferred { .. } => "defer".to_owned(),
+        Event::CompensationStarted { reason } => format!("turn: {reason}"),
+        Event::Parked { reason, .. } => format!("park: {reason}"),
+        Event::Finished { outcome } => format!("finish: {outcome}"),
+        Event::Started { .. } | Event::InputReceived { .. } => return None,
+    })
+}
+
+/// A saga that has heard all of this.
+fn given(inputs: impl IntoIterator<Item = Input>) -> Story {
+    let mut story = Story::default();
+    for input in inputs {
+        story.hear(input);
+    }
+    story
+}
+
+fn reserving() -> Story {
+    given([placed(1000)])
+}
+
+fn authorising() -> Story {
+    reserving().when(Input::StockReserved)
+}
+
+fn confirming() -> Story {
+    authorising().when(Input::Authorised)
+}
+
+fn picking() -> Story {
+    confirming().when(Input::OrderConfirmed).when(Input::FulfilmentCreated)
+}
+
+fn capturing() -> Story {
+    picking().when(Input::Packed)
+}
+
+fn released() -> Story {
+    capturing().when(captured())
+}
+
+fn shipped() -> Story {
+    released().when(handed_over())
+}
+
+fn completed() -> Story {
+    shipped().when(delivered()).when(Input::OrderCompleted)
+}
+
+fn cancelling() -> Story {
+    picking().when(CANCEL)
+}
+
+fn unwinding() -> Story {
+    cancelling().when(Input::FulfilmentCancelled)
+}
+
+fn cancelled() -> Story {
+    unwinding().when(Input::Voided).when(Input::StockReleased).when(Input::OrderCancelled)
+}
+
+fn rejected() -> Story {
+    reserving().when(Input::StockRejected { short: short() }).when(Input::OrderRejected)
+}
+
+const UNDO: [&str; 3] = ["turn: cancelled", "undo return_money", "undo release_stock"];
+
+#[test]
+fn row_1_a_placed_order_gets_its_stock_reserved() {
+    let story =
+        given([placed(1000)]).then_waiting("reserving", &["send reserve", "wait reserve 10s"]);
+    let expires_at = dawn() + Duration::from_mins(15);
+    let Command::Inventory { command: inventory::Command::Reserve { units, expires_at: at, .. } } =
+        story.sent("reserve")
+    else {
+        panic!()
+    };
+    assert_eq!(*at, expires_at);
+    let units = units.iter().map(|units| (units.sku.as_str(), units.quantity.get()));
+    assert_eq!(units.collect::<Vec<_>>(), [("mug", 2), ("tea", 1)], "every sku once");
+}
+
+#[test]
+fn row_4_what_comes_before_the_order_is_heard_after_it() {
+    let story = given([Input::StockReserved]).then("new", &["defer"]);
+    story.when(placed(1000)).then("authorising", &["send reserve", "send authorise"]);
+}
+
+#[test]
+fn row_5_reserved_stock_is_paid_for() {
+    reserving()
+        .when(Input::StockReserved)
+        .then_waiting("authorising", &["send authorise", "wait authorise 30s"]);
+}
+
+#[test]
+fn row_6_an_order_that_costs_nothing_is_confirmed_at_once() {
+    given([placed(0)]).when(Input::StockReserved).then("confirming", &["send confirm"]);
+}
+
+#[test]
+fn row_7_stock_reserved_for_a_cancelled_order_is_released() {
+    reserving()
+        .when(CANCEL)
+        .when(Input::StockReserved)
+        .then("unwinding", &["turn: cancelled", "undo release_stock"]);
+}
+
+#[test]
+fn row_8_half_an_order_is_no_order() {
+    let story = reserving()
+        .when(Input::StockPartiallyReserved { short: short() })
+        .then("unwinding", &["turn: out_of_stock", "undo release_stock"])
+        .when(Input::StockReleased)
+        .then("finalising", &["send reject"]);
+    let (reason, short) = (RejectReason::OutOfStock, short());
+    let command = order::Command::Reject { reason, short };
+    assert_eq!(*story.sent("reject"), Command::Order { id: id(), command });
+}
+
+#[test]
+fn row_11_an_order_without_stock_is_rejected() {
+    let story = reserving().when(Input::StockRejected { short: short() });
+    story.then("finalising", &["send reject"]);
+    reserving()
+        .when(CANCEL)
+        .when(Input::StockRejected { short: short() })
+        .then("finalising", &["send mark_cancelled"]);
+}
+
+#[test]
+fn row_12_and_13_silence_is_answered_by_asking_again_and_then_by_a_person() {
+    let mut story = reserving();
+    for (epoch, wait) in [(1, "20s"), (2, "40s"), (3, "80s"), (4, "160s")] {
+        let sending = format!("send reserve 1/{}", epoch + 1);
+        let wait = format!("wait reserve {wait}");
+        story = story.when_fired("reserve", epoch).then_waiting("reserving", &[&sending, &wait]);
+    }
+    story
+        .when_fired("reserve", 5)
+        .then("reserving", &["park: inventory_silent"])
+        .when(Input::StockReserved)
+        .then("reserving", &["defer"]);
+}
+
+#[test]
+fn row_14_a_cancellation_waits_for_the_stock() {
+    reserving().when(CANCEL).then("reserving", &[]);
+}
+
+#[test]
+fn row_17_an_authorised_order_is_confirmed() {
+    authorising().when(Input::Authorised).then("confirming", &["send confirm"]);
+}
+
+#[test]
+fn row_18_an_authorised_order_that_is_cancelled_is_undone() {
+    authorising().when(CANCEL).when(Input::Authorised).then("unwinding", &UNDO);
+}
+
+#[test]
+fn row_22_and_23_a_declined_order_is_undone() {
+    let undo = ["turn: payment_declined", "undo return_money", "undo release_stock"];
+    for retryable in [true, false] {
+        authorising().when(Input::Declined { retryable }).then("unwinding", &undo);
+    }
+    let cancelled = authorising().when(CANCEL).when(DECLINED).then("unwinding", &undo);
+    cancelled
+        .when(Input::Voided)
+        .when(Input::StockReleased)
+        .then("finalising", &["send mark_cancelled"]);
+}
+
+#[test]
+fn row_24_a_silent_payment_is_asked_again_and_then_parked() {
+    let mut story = authorising();
+    for epoch in 1..9 {
+        story = story.when_fired("authorise", epoch).in_state("authorising");
+    }
+    story.when_fired("authorise", 9).then("authorising", &["park: payment_unknown"]);
+}
+
+#[test]
+fn row_25_an_unknown_outcome_is_asked_about_as_a_new_question() {
+    authorising()
+        .when(Input::OutcomeUnknown { operation: Operation::Authorise })
+        .then_waiting("authorising", &[])
+        .when_fired("authorise", 1)
+        .then_waiting("authorising", &["send authorise 2/2", "wait authorise 60s"])
+        .when(Input::Authorised)
+        .then("confirming", &["send confirm"]);
+}
+
+#[test]
+fn row_26_a_cancellation_waits_for_the_money() {
+    authorising().when(CANCEL).then("authorising", &[]);
+}
+
+#[test]
+fn row_36_a_confirmed_order_is_packed() {
+    confirming().when(Input::OrderConfirmed).then_waiting(
+        "fulfilling/picking",
+        &["send create_fulfilment", "wait create_fulfilment 30s"],
+    );
+}
+
+#[test]
+fn row_37_an_order_that_is_cancelled_while_it_is_confirmed_is_undone() {
+    for input in [CANCEL, Input::ConfirmRejected] {
+        confirming()
+            .when(input)
+            .then("unwinding", &["turn: cancelled", "undo return_money", "undo release_stock"]);
+    }
+    let told = confirming().when(CANCEL).told();
+    assert_eq!(told[0], "wait confirm no more", "nothing that went forward is sent again");
+}
+
+#[test]
+fn row_38_a_silent_order_is_parked() {
+    let story = (1..5).fold(confirming(), |story, epoch| story.when_fired("confirm", epoch));
+    story.when_fired("confirm", 5).then("confirming", &["park: order_silent"]);
+}
+
+#[test]
+fn row_40_the_warehouse_is_asked_first() {
+    for story in [picking(), capturing(), released()] {
+        story.when(CANCEL).then("cancelling", &["undo cancel_fulfilment"]);
+    }
+}
+
+#[test]
+fn row_42_what_has_left_is_not_cancelled() {
+    shipped().when(CANCEL).then("fulfilling/shipped", &["send reject_cancellation"]);
+}
+
+#[test]
+fn row_45_a_label_that_nobody_sells_cancels_the_order() {
+    capturing()
+        .when(Input::LabelRejected)
+        .then("fulfilling/capturing", &["send request_cancellation"])
+        .when(CANCEL)
+        .then("cancelling", &["undo cancel_fulfilment"]);
+}
+
+#[test]
+fn row_46_a_delivered_order_is_complete() {
+    shipped()
+        .when(delivered())
+        .then("finalising", &["send record_delivery", "send complete"])
+        .when(Input::OrderCompleted)
+        .then("completed", &["finish: completed"]);
+}
+
+#[test]
+fn row_46_and_f14_a_warehouse_that_gives_up_cancels_the_order() {
+    picking().when(Input::FulfilmentCancelled).then(
+        "unwinding",
+        &[
+            "turn: fulfilment_cancelled",
+            "undo return_money",
+            "undo release_stock",
+            "send request_cancellation",
+        ],
+    );
+}
+
+#[test]
+fn row_47_a_stopped_parcel_gives_everything_back() {
+    cancelling().when(Input::FulfilmentCancelled).then("unwinding", &UNDO);
+}
+
+#[test]
+fn row_48_a_parcel_that_left_meanwhile_stays_sold() {
+    released()
+        .when(CANCEL)
+        .when(handed_over())
+        .then("fulfilling/shipped", &["send reject_cancellation", "send record_shipment"]);
+    released()
+        .when(CANCEL)
+        .when(Input::CancelRejected)
+        .then("fulfilling/shipped", &["send reject_cancellation"])
+        .when(handed_over())
+        .then("fulfilling/shipped", &["send record_shipment"]);
+}
+
+#[test]
+fn row_49_money_taken_meanwhile_goes_back_with_the_rest() {
+    let story = capturing()
+        .when(CANCEL)
+        .when(captured())
+        .then("cancelling", &["send record_payment"])
+        .when(Input::FulfilmentCancelled)
+        .then("unwinding", &UNDO)
+        .when(Input::StockReleased)
+        .then("unwinding", &[])
+        .when(refunded())
+        .then("finalising", &["send mark_cancelled", "send record_refund"]);
+    let command = order::Command::MarkCancelled { refunded: Some(euro(3000)) };
+    assert_eq!(*story.sent("mark_cancelled"), Command::Order { id: id(), command });
+}
+
+#[test]
+fn row_50_a_silent_warehouse_is_parked() {
+    let story =
+        (1..5).fold(cancelling(), |story, epoch| story.when_fired("cancel_fulfilment", epoch));
+    story.when_fired("cancel_fulfilment", 5).then("cancelling", &["park: cancel_unacked"]);
+}
+
+#[test]
+fn row_51_an_order_ends_when_all_is_acknowledged() {
+    let acknowledged = [Input::Voided, Input::StockReleased];
+    for [first, second] in [acknowledged.clone(), {
+        let [a, b] = acknowledged;
+        [b, a]
+    }] {
+        unwinding()
+            .when(first)
+            .then("unwinding", &[])
+            .when(second)
+            .then("finalising", &["send mark_cancelled"]);
+    }
+    authorising()
+        .when(DECLINED)
+        .when(Input::Voided)
+        .when(Input::StockReleased)
+        .then("finalising", &["send reject"]);
+}
+
+#[test]
+fn row_52_late_money_is_waited_for() {
+    unwinding()
+        .when(Input::Voided)
+        .when(captured())
+        .then("unwinding", &["send record_payment"])
+        .when(Input::StockReleased)
+        .then("unwinding", &[])
+        .when(refunded())
+        .then("finalising", &["send mark_cancelled", "send record_refund"]);
+    unwinding().when(Input::Authorised).then("unwinding", &[]);
+}
+
+#[test]
+fn row_53_late_stock_changes_nothing() {
+    unwinding().when(Input::StockReserved).then("unwinding", &[]);
+}
+
+#[test]
+fn row_54_a_refund_that_fails_is_parked() {
+    unwinding().when(Input::RefundFailed).then("unwinding", &["park: refund_failed"]);
+}
+
+#[test]
+fn row_55_an_undoing_is_asked_for_24_times() {
+    let story = (1..24).fold(unwinding(), |story, epoch| story.when_fired("release_stock", epoch));
+    story.clone().when_fired("release_stock", 24).then("unwinding", &["park: undo_unacked"]);
+    assert_eq!(story.told(), ["undo release_stock 1/24", "wait release_stock 600s"]);
+}
+
+#[test]
+fn row_56_a_saga_is_finished_when_the_order_has_heard() {
+    cancelled().then("cancelled", &["finish: cancelled"]);
+    rejected().then("rejected", &["finish: rejected"]);
+}
+
+#[test]
+fn row_56_an_order_that_does_not_hear_its_end_is_parked() {
+    let story = shipped().when(delivered());
+    let story = (1..5).fold(story, |story, epoch| story.when_fired("complete", epoch));
+    story.when_fired("complete", 5).then("finalising", &["park: order_silent"]);
+}
+
+#[test]
+fn row_56b_a_second_cancellation_joins_the_first() {
+    cancelling().when(CANCEL).then("cancelling", &[]);
+    unwinding().when(CANCEL).then("unwinding", &[]);
+    let finalising = unwinding().when(Input::Voided).when(Input::StockReleased);
+    finalising.when(CANCEL).then("finalising", &[]);
+}
+
+#[test]
+fn row_56b_the_order_gets_the_end_that_answers_its_cancellation() {
+    authorising()
+        .when(DECLINED)
+        .when(CANCEL)
+        .when(Input::Voided)
+        .when(Input::StockReleased)
+        .then("finalising", &["send mark_cancelled"]);
+    reserving()
+        .when(Input::StockRejected { short: short() })
+        .when(CANCEL)
+        .then("finalising", &["send mark_cancelled"]);
+    shipped()
+        .when(delivered())
+        .when(CANCEL)
+        .then("finalising", &["send reject_cancellation", "send complete 1/2"]);
+}
+
+#[test]
+fn row_57_money_that_arrives_after_the_end_goes_back() {
+    cancelled().when(Input::Authorised).then("cancelled", &["undo return_money 2/1"]);
+    rejected()
+        .when(captured())
+        .then("rejected", &["send record_payment", "undo return_money"])
+        .when(refunded())
+        .then_waiting("rejected", &["send record_refund"]);
+}
+
+#[test]
+fn row_58_goods_that_appear_after_the_end_go_back() {
+    rejected().when(Input::StockReserved).then("rejected", &["undo release_stock"]);
+    cancelled().when(handed_over()).then("cancelled", &["park: goods_left"]);
+}
+
+#[test]
+fn row_60_a_completed_order_is_not_cancelled() {
+    completed().when(CANCEL).then("completed", &["send reject_cancellation"]);
+}
+
+#[test]
+fn row_61_the_same_message_again_is_not_heard() {
+    let mut story = authorising();
+    story.hear_last_again();
+}
+
+#[test]
+fn row_62_what_is_not_listed_is_ignored() {
+    reserving().when(Input::Packed).then("reserving", &["ignore"]);
+    completed().when(Input::StockReleased).then("completed", &["ignore"]);
+}
+
+#[test]
+fn row_f1_a_packed_parcel_is_paid_for() {
+    let story = picking().when(Input::Packed).then("fulfilling/capturing", &["send capture"]);
+    let command = payment::Command::Capture { amount: euro(3000) };
+    assert_eq!(*story.sent("capture"), Command::Payment { id: id().payment(), command });
+}
+
+#[test]
+fn row_f2_a_parcel_that_costs_nothing_may_go() {
+    given([placed(0), Input::StockReserved, Input::OrderConfirmed])
+        .when(Input::Packed)
+        .then("fulfilling/released", &["send commit_stock", "send release_for_handover"]);
+}
+
+#[test]
+fn row_f5_a_paid_parcel_may_go() {
+    let story = capturing().when(captured()).then(
+        "fulfilling/released",
+        &["send commit_stock", "send release_for_handover", "send record_payment"],
+    );
+    let command = shipping::Command::ReleaseForHandover;
+    let release = Command::Shipping { id: id().fulfilment(), command };
+    assert_eq!(*story.sent("release_for_handover"), release);
+}
+
+#[test]
+fn row_f6_a_capture_that_fails_is_tried_again_and_then_cancels_the_order() {
+    let later = Input::CaptureFailed { retryable: true };
+    capturing()
+        .when(later.clone())
+        .then("fulfilling/capturing", &["send capture 2/1"])
+        .when(later.clone())
+        .then("fulfilling/capturing", &["send capture 3/1"])
+        .when(later.clone())
+        .then("fulfilling/capturing", &["send capture 4/1"])
+        .when(later)
+        .then("fulfilling/capturing", &["send request_cancellation"]);
+    capturing()
+        .when(Input::CaptureFailed { retryable: false })
+        .then("fulfilling/capturing", &["send request_cancellation"])
+        .when(CANCEL)
+        .then("cancelling", &["undo cancel_fulfilment"]);
+}
+
+#[test]
+fn row_f7_a_silent_capture_is_parked() {
+    let story = (1..6).fold(capturing(), |story, epoch| story.when_fired("capture", epoch));
+    story.when_fired("capture", 6).then("fulfilling/capturing", &["park: capture_unknown"]);
+}
+
+#[test]
+fn row_f7_a_capture_of_unknown_outcome_is_cleared_up_while_undoing() {
+    capturing()
+        .when(CANCEL)
+        .when(Input::FulfilmentCancelled)
+        .when(Input::OutcomeUnknown { operation: Operation::Capture })
+        .then_waiting("unwinding", &["wait capture 60s"])
+        .when_fired("capture", 2)
+        .then("unwinding", &["send capture 2/2"]);
+}
+
+#[test]
+fn row_f8_the_parcel_leaves() {
+    released().when(handed_over()).then("fulfilling/shipped", &["send record_shipment"]);
+}
+
+#[test]
+fn row_f11_the_parcel_arrives() {
+    shipped().when(delivered()).then("finalising", &["send record_delivery", "send complete"]);
+}
+
+#[test]
+fn a_parcel_that_leaves_unpaid_calls_a_person() {
+    for story in [picking(), capturing(), cancelling()] {
+        let state = fold(&story.events).state().name();
+        story.when(handed_over()).then(state, &["park: goods_left_unpaid"]);
+    }
+}
+
+#[test]
+fn a_payment_that_closes_by_itself_is_not_waited_for() {
+    picking()
+        .when(Input::Voided)
+        .when(CANCEL)
+        .when(Input::FulfilmentCancelled)
+        .then("unwinding", &["turn: cancelled", "undo release_stock"]);
+}
+
+#[test]
+fn an_order_of_more_than_can_be_counted_is_rejected() {
+    let Input::OrderPlaced(order) = placed(1000) else { panic!() };
+    let order = Order { units: vec![], ..Order::clone(&order) };
+    given([Input::OrderPlaced(Arc::new(order))]).then("finalising", &["send reject"]);
+}
+
+#[test]
+fn a_parked_saga_keeps_what_it_hears() {
+    let parked = unwinding().when(Input::RefundFailed);
+    parked.when(Input::StockReleased).then("unwinding", &["defer"]).when_fired("return_money", 1);
+}
+
+#[test]
+fn a_stale_timer_is_not_even_written_down() {
+    let story = reserving().when_fired("reserve", 1);
+    assert_eq!(story.clone().when_fired("reserve", 1).written, []);
+    assert_eq!(story.when(Input::StockReserved).when_fired("reserve", 2).written, []);
+}
+
+#[test]
+fn commands_have_the_ids_that_follow_from_the_saga_and_the_step() {
+    let (saga, story) = (id().saga(), authorising());
+    let issued = story.events.iter().filter_map(|event| match event {
+        Event::CommandIssued { command_id, step, .. } => Some((step.as_str(), *command_id)),
+        _ => None,
+    });
+    let ids = ["reserve", "authorise"]
+        .map(|step| (step, CommandId::derive(saga.uuid(), &format!("{step}/1"))));
+    assert_eq!(issued.collect::<Vec<_>>(), ids);
+}
+
+#[test]
+fn the_names_of_steps_are_told_apart_and_read_back() {
+    for step in Step::ALL {
+        assert_eq!(Step::parse(step.as_str()), Some(*step));
+    }
+    assert_eq!(Fulfilment::NAME, "order-fulfilment");
+}

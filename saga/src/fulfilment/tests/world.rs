@@ -1,0 +1,497 @@
+//! Everybody whom the saga works with, in one process and without a clock: the real rules of
+//! the four contexts, a provider, a warehouse, a carrier and a customer. Whoever can do
+//! something next is an [`Action`]; a test chooses which one, and so the order of all messages.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use aggregates::{inventory::Inventory, order::Order, payment::Payment, shipping::Shipping};
+use schemas::order::{CancelReason, Line};
+use schemas::shipping::Scan;
+use schemas::{
+    Address, Category, Command, CommandId, CustomerId, Decider, EventId, Fact, OrderId, Quantity,
+    Recorded, Sku, StreamId, Text, Timestamp, inventory, order, payment, saga, shipping,
+};
+use uuid::Uuid;
+
+use super::provider::{Call, Card, Provider, euro};
+use super::{Fulfilment, dawn, firing, fold};
+use crate::{Heard, Journal, Saga, What};
+
+/// What the order finds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scenario {
+    pub(super) card: Card,
+    /// Of each of the two skus, of which the order wants 2 and 1.
+    pub(super) stock: u32,
+    pub(super) price_cents: i64,
+    /// How often the customer asks for a cancellation.
+    pub(super) cancels: u32,
+    /// How many answers of the provider get lost on the way, after it has done its work.
+    pub(super) unknowns: u32,
+    /// How many webhooks it sends.
+    pub(super) webhooks: u32,
+    /// How many timers go off although nobody is late.
+    pub(super) alarms: u32,
+    /// How many commands get lost.
+    pub(super) losses: u32,
+    pub(super) label_rejected: bool,
+}
+
+impl Scenario {
+    /// Everything goes well.
+    pub(super) const FAIR: Self = Self {
+        card: Card::Good,
+        stock: 5,
+        price_cents: 1000,
+        cancels: 0,
+        unknowns: 0,
+        webhooks: 0,
+        alarms: 0,
+        losses: 0,
+        label_rejected: false,
+    };
+}
+
+/// Something that can happen next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// The saga hears the next event of the log.
+    Hear,
+    /// The saga hears an event again.
+    HearAgain,
+    /// The next command for a context is carried out.
+    Execute(Category),
+    /// It gets lost.
+    Lose(Category),
+    /// The provider answers.
+    Answer,
+    /// It does what was asked, and its answer gets lost.
+    Forget,
+    Webhook,
+    Pack,
+    Label,
+    HandOver,
+    Deliver,
+    Cancel,
+    /// A timer goes off early, or rather the answer is late.
+    Alarm,
+}
+
+/// Who acts; a test may hold somebody back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Who {
+    Saga,
+    Inbox(Category),
+    Provider,
+    Warehouse,
+    Carrier,
+    Customer,
+    Clock,
+}
+
+impl Action {
+    const fn who(self) -> Who {
+        match self {
+            Self::Hear | Self::HearAgain => Who::Saga,
+            Self::Execute(category) | Self::Lose(category) => Who::Inbox(category),
+            Self::Answer | Self::Forget | Self::Webhook => Who::Provider,
+            Self::Pack | Self::HandOver => Who::Warehouse,
+            Self::Label | Self::Deliver => Who::Carrier,
+            Self::Cancel => Who::Customer,
+            Self::Alarm => Who::Clock,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    scenario: Scenario,
+    id: OrderId,
+    log: Vec<Recorded>,
+    heard: usize,
+    issued: BTreeMap<Category, VecDeque<(CommandId, String, Command)>>,
+    ledger: BTreeSet<CommandId>,
+    order: Order,
+    payment: Payment,
+    inventory: Inventory,
+    shipping: Shipping,
+    pub(super) provider: Provider,
+    calls: VecDeque<Call>,
+    label_wanted: bool,
+    pub(super) journal: Vec<saga::Event>,
+    seconds: i64,
+    held_back: BTreeSet<Who>,
+}
+
+impl World {
+    /// An order has just been placed.
+    pub(super) fn new(scenario: Scenario) -> Self {
+        let mut world = Self {
+            scenario,
+            id: OrderId::new(Uuid::from_u128(0xA11CE)),
+            log: Vec::new(),
+            heard: 0,
+            issued: BTreeMap::new(),
+            ledger: BTreeSet::new(),
+            order: Order::default(),
+            payment: Payment::default(),
+            inventory: Inventory::default(),
+            shipping: Shipping::default(),
+            provider: Provider::new(scenario.card),
+            calls: VecDeque::new(),
+            label_wanted: false,
+            journal: Vec::new(),
+            seconds: 0,
+            held_back: BTreeSet::new(),
+        };
+        for sku in ["mug", "tea"] {
+            if let Ok(quantity) = Quantity::new(scenario.stock) {
+                let sku = sku.parse().unwrap();
+                world.inventory(&inventory::Command::Receive { sku, quantity, reference: None });
+            }
+        }
+        world.order(&order::Command::Place {
+            customer: CustomerId::new(Uuid::from_u128(7)),
+            lines: lines(scenario.price_cents),
+            shipping_address: address(),
+            payment_method: Text::literal("pm_card_visa"),
+            placed_at: dawn(),
+        });
+        world
+    }
+
+    /// Everybody does what they can, except those held back, until nobody can do anything.
+    pub(super) fn run(&mut self) -> &mut Self {
+        self.run_chosen(&[])
+    }
+
+    /// The same, the first steps chosen by `choices`.
+    pub(super) fn run_chosen(&mut self, choices: &[u8]) -> &mut Self {
+        let mut choices = choices.iter();
+        for _ in 0..1000 {
+            let choice = choices.next().copied();
+            let actions = self.actions(choice.is_some());
+            let Some(action) = actions.get(usize::from(choice.unwrap_or(0)) % actions.len().max(1))
+            else {
+                return self;
+            };
+            self.act(*action);
+        }
+        panic!("it goes on for ever: {:#?}", self.journal);
+    }
+
+    /// From here on `who` does nothing.
+    pub(super) fn hold(&mut self, who: Who) -> &mut Self {
+        self.held_back.insert(who);
+        self
+    }
+
+    /// And now they do again.
+    pub(super) fn let_go(&mut self, who: Who) -> &mut Self {
+        self.held_back.remove(&who);
+        self
+    }
+
+    pub(super) fn state(&self) -> &'static str {
+        fold(&self.journal).state().name()
+    }
+
+    /// What can happen next. Mishaps only where they are `asked` for, and timers where nothing
+    /// else is left to do.
+    fn actions(&self, asked: bool) -> Vec<Action> {
+        let ships = |command| self.shipping.decide(&command).is_ok_and(|events| !events.is_empty());
+        let waiting = |category| self.issued.get(&category).is_some_and(|queue| !queue.is_empty());
+        let mut actions = Vec::new();
+        let mut may = |whether: bool, action: Action| {
+            if whether && !self.held_back.contains(&action.who()) {
+                actions.push(action);
+            }
+        };
+        may(self.heard < self.log.len(), Action::Hear);
+        for category in Category::ALL {
+            may(waiting(category), Action::Execute(category));
+        }
+        may(!self.calls.is_empty(), Action::Answer);
+        may(self.label_wanted, Action::Label);
+        may(ships(shipping::Command::Pack), Action::Pack);
+        may(ships(shipping::Command::HandOver), Action::HandOver);
+        may(self.has_left() && ships(delivered()), Action::Deliver);
+        if asked {
+            let request = order::Command::RequestCancellation { reason: CancelReason::Customer };
+            let open = self.order.decide(&request).is_ok_and(|events| !events.is_empty());
+            may(self.scenario.cancels > 0 && open, Action::Cancel);
+            may(self.scenario.unknowns > 0 && !self.calls.is_empty(), Action::Forget);
+            may(self.scenario.webhooks > 0 && self.provider.state().is_some(), Action::Webhook);
+            may(self.scenario.alarms > 0 && self.timer().is_some(), Action::Alarm);
+            for category in Category::ALL {
+                may(self.scenario.losses > 0 && self.may_lose(category), Action::Lose(category));
+            }
+            may(self.heard > 0, Action::HearAgain);
+        }
+        let is_quiet = actions.is_empty();
+        if is_quiet && self.timer().is_some() && !self.held_back.contains(&Who::Clock) {
+            actions.push(Action::Alarm);
+        }
+        actions
+    }
+
+    pub(super) fn act(&mut self, action: Action) -> &mut Self {
+        self.seconds += 1;
+        match action {
+            Action::Hear => {
+                let event = self.log[self.heard].clone();
+                self.heard += 1;
+                self.hear(&event);
+            }
+            Action::HearAgain => {
+                let before = self.journal.len();
+                let event = self.log[self.heard / 2].clone();
+                self.hear(&event);
+                assert_eq!(self.journal.len(), before, "heard twice, written twice");
+            }
+            Action::Execute(category) => self.execute(category),
+            Action::Lose(category) => {
+                self.scenario.losses -= 1;
+                self.issued.entry(category).or_default().pop_front();
+            }
+            Action::Answer => {
+                let call = self.calls.pop_front().unwrap();
+                let answer = self.provider.answer(&call);
+                self.payment(&answer);
+            }
+            Action::Forget => {
+                self.scenario.unknowns -= 1;
+                let call = self.calls.pop_front().unwrap();
+                self.provider.answer(&call);
+                self.payment(&Provider::unknown(&call));
+            }
+            Action::Webhook => {
+                self.scenario.webhooks = self.scenario.webhooks.saturating_sub(1);
+                let state = self.provider.state().unwrap();
+                self.payment(&state);
+            }
+            Action::Pack => self.shipping(&shipping::Command::Pack),
+            Action::Label => self.label(),
+            Action::HandOver => {
+                // I3
+                let free = self.scenario.price_cents == 0;
+                assert!(free || self.provider.keeps() > 0, "handed over before it was paid");
+                self.shipping(&shipping::Command::HandOver);
+            }
+            Action::Deliver => self.shipping(&delivered()),
+            Action::Cancel => {
+                self.scenario.cancels = self.scenario.cancels.saturating_sub(1);
+                let reason = CancelReason::Customer;
+                self.order(&order::Command::RequestCancellation { reason });
+            }
+            Action::Alarm => {
+                self.scenario.alarms = self.scenario.alarms.saturating_sub(1);
+                let (name, epoch) = self.timer().unwrap();
+                self.fire(&name, epoch);
+            }
+        }
+        self
+    }
+
+    /// Fires one start of one timer, whether it runs or not.
+    pub(super) fn fire(&mut self, name: &str, epoch: u32) -> &mut Self {
+        let source = firing(self.id.saga(), name, epoch);
+        let what = What::TimerFired { name: name.to_owned(), epoch };
+        self.put(Heard { key: self.id.uuid(), source, at: self.now(), what });
+        self
+    }
+
+    fn hear(&mut self, event: &Recorded) {
+        let Some((key, input)) = Fulfilment::correlate(event) else { return };
+        let (source, at) = (event.event_id.uuid(), event.recorded_at);
+        self.put(Heard { key, source, at, what: What::Input(input) });
+    }
+
+    /// As a process does that has just started: everything is read back from the journal.
+    fn put(&mut self, heard: Heard<super::Input>) {
+        let events = fold(&self.journal).decide(&heard).unwrap();
+        for event in &events {
+            if let saga::Event::CommandIssued { command_id, step, command, .. } = event {
+                let category = command.streams()[0].category;
+                let issued = (*command_id, step.clone(), command.clone());
+                self.issued.entry(category).or_default().push_back(issued);
+            }
+        }
+        self.journal.extend(events);
+    }
+
+    fn execute(&mut self, category: Category) {
+        let (id, _, command) = self.issued.get_mut(&category).unwrap().pop_front().unwrap();
+        if self.ledger.contains(&id) {
+            return;
+        }
+        let refused = match &command {
+            Command::Order { command, .. } => self.order.decide(command).is_err(),
+            Command::Payment { command, .. } => self.payment.decide(command).is_err(),
+            Command::Inventory { command } => self.inventory.decide(command).is_err(),
+            Command::Shipping { command, .. } => self.shipping.decide(command).is_err(),
+        };
+        // A refusal is not kept, so that the same may be asked again later.
+        if refused {
+            return;
+        }
+        self.ledger.insert(id);
+        match &command {
+            Command::Order { command, .. } => self.order(command),
+            Command::Payment { command, .. } => self.payment(command),
+            Command::Inventory { command } => self.inventory(command),
+            Command::Shipping { command, .. } => self.shipping(command),
+        }
+    }
+
+    fn order(&mut self, command: &order::Command) {
+        let events = self.order.decide(command).unwrap();
+        for event in events {
+            self.order = self.order.clone().evolve(&event);
+            self.record(self.id.stream(), Fact::Order(event));
+        }
+    }
+
+    fn payment(&mut self, command: &payment::Command) {
+        let events = self.payment.decide(command).unwrap();
+        for event in events {
+            self.payment = self.payment.clone().evolve(&event);
+            self.calls.extend(Provider::call(&event));
+            self.record(self.id.payment().stream(), Fact::Payment(event));
+        }
+    }
+
+    fn inventory(&mut self, command: &inventory::Command) {
+        let events = self.inventory.decide(command).unwrap();
+        for event in events {
+            self.inventory = self.inventory.clone().evolve(&event);
+            self.record(event.stream(), Fact::Inventory(event));
+        }
+    }
+
+    fn shipping(&mut self, command: &shipping::Command) {
+        let events = self.shipping.decide(command).unwrap();
+        for event in events {
+            self.shipping = self.shipping.clone().evolve(&event);
+            self.label_wanted |= matches!(event, shipping::Event::Packed { .. });
+            self.record(self.id.fulfilment().stream(), Fact::Shipping(event));
+        }
+    }
+
+    fn label(&mut self) {
+        self.label_wanted = false;
+        let (carrier_ref, tracking_code) = (Text::literal("shp_1"), Text::literal("TRACK1"));
+        let code = Text::literal("address");
+        self.shipping(&match self.scenario.label_rejected {
+            true => shipping::Command::RecordLabelRejected { code },
+            false => shipping::Command::RecordLabel { carrier_ref, tracking_code },
+        });
+    }
+
+    fn record(&mut self, stream: StreamId, fact: Fact) {
+        let position = i64::try_from(self.log.len()).unwrap() + 1;
+        self.log.push(Recorded {
+            position,
+            stream,
+            version: position,
+            event_type: String::new(),
+            event_id: EventId::derive(self.id.uuid(), &position.to_string()),
+            command_id: CommandId::new(Uuid::nil()),
+            correlation_id: self.id.uuid(),
+            causation_id: Uuid::nil(),
+            occurred_at: self.now(),
+            recorded_at: self.now(),
+            traceparent: None,
+            actor: "test".to_owned(),
+            fact,
+        });
+    }
+
+    fn now(&self) -> Timestamp {
+        dawn() + std::time::Duration::from_secs(self.seconds.unsigned_abs())
+    }
+
+    /// A timer that runs, by the events that the poller's table is made from.
+    fn timer(&self) -> Option<(String, u32)> {
+        let mut running = BTreeMap::new();
+        for event in &self.journal {
+            match event {
+                saga::Event::TimerStarted { name, epoch, .. } => {
+                    running.insert(name.clone(), *epoch);
+                }
+                saga::Event::Finished { .. } => running.clear(),
+                other => {
+                    if let Some(name) = crate::timers::stopped(other) {
+                        running.remove(name);
+                    }
+                }
+            }
+        }
+        running.pop_first()
+    }
+
+    /// Only what is waited for may get lost: of the rest the inbox itself takes care.
+    fn may_lose(&self, category: Category) -> bool {
+        let next = self.issued.get(&category).and_then(|queue| queue.front());
+        next.is_some_and(|(_, step, _)| {
+            let step = <super::super::Step as crate::Name>::parse(step).unwrap();
+            Fulfilment::patience(step).is_some()
+        })
+    }
+
+    fn has_left(&self) -> bool {
+        self.facts().any(|fact| matches!(fact, Fact::Shipping(shipping::Event::HandedOver { .. })))
+    }
+
+    /// The log so far.
+    pub(super) fn facts(&self) -> impl Iterator<Item = &Fact> {
+        self.log.iter().map(|event| &event.fact)
+    }
+
+    /// How many units are promised, and how many are on hand, by the events alone.
+    pub(super) fn stock(&self) -> (i64, i64) {
+        use inventory::Event;
+        self.facts().fold((0, 0), |(reserved, on_hand), fact| match fact {
+            Fact::Inventory(Event::StockReceived { quantity, .. }) => {
+                (reserved, on_hand + i64::from(quantity.get()))
+            }
+            Fact::Inventory(Event::StockReturned { quantity, .. }) => {
+                (reserved, on_hand + i64::from(quantity.get()))
+            }
+            Fact::Inventory(Event::StockReserved { quantity, .. }) => {
+                (reserved + i64::from(quantity.get()), on_hand)
+            }
+            Fact::Inventory(Event::StockReleased { quantity, .. }) => {
+                (reserved - i64::from(quantity.get()), on_hand)
+            }
+            Fact::Inventory(Event::StockCommitted { quantity, .. }) => {
+                (reserved - i64::from(quantity.get()), on_hand - i64::from(quantity.get()))
+            }
+            _ => (reserved, on_hand),
+        })
+    }
+}
+
+fn delivered() -> shipping::Command {
+    shipping::Command::RecordScan {
+        carrier_event: Text::literal("scan_1"),
+        scan: Scan::Delivered,
+        at: dawn(),
+    }
+}
+
+pub(super) fn lines(price_cents: i64) -> Vec<Line> {
+    // The mug stands on two lines: it is reserved and sent as one.
+    let line = |sku: &str| Line {
+        sku: sku.parse::<Sku>().unwrap(),
+        title: Text::literal("A fine thing"),
+        quantity: Quantity::new(1).unwrap(),
+        unit_price: euro(price_cents),
+    };
+    vec![line("mug"), line("tea"), line("mug")]
+}
+
+pub(super) fn address() -> Address {
+    let json = r#"{"name":"Ada","line1":"Weg 1","city":"Berlin","country":"DE"}"#;
+    serde_json::from_str(json).unwrap()
+}
