@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::exit::{self, Ending};
-use crate::{operator, role, telemetry};
+use crate::{demo, operator, role, telemetry};
 
 /// Waybill: an event-sourced order platform.
 ///
@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Sandbox(Box<role::sandbox::Options>),
     /// Bring the database up to date: tables, roles, grants.
     Migrate(operator::migrate::Options),
+    /// Watch the whole story in a terminal, on a platform that is started for it.
+    Demo(Box<demo::Options>),
     /// Place, show or cancel an order through the APIs.
     Orders(operator::orders::Options),
     /// Ask a running role how it is.
@@ -58,6 +60,7 @@ impl Command {
             Self::Adapters(options) => role::adapters::run(*options).await,
             Self::Sandbox(options) => role::sandbox::run(*options).await,
             Self::Migrate(options) => operator::migrate::run(&options).await,
+            Self::Demo(options) => Box::pin(demo::run(*options)).await,
             Self::Orders(options) => operator::orders::run(options).await,
             Self::Health(options) => operator::health::run(&options).await,
         }

@@ -15,6 +15,7 @@
 
 mod cli;
 mod client;
+mod demo;
 pub mod embedded;
 mod endpoints;
 mod exit;

@@ -93,6 +93,7 @@ async fn connect_nats(url: &str) -> anyhow::Result<async_nats::Client> {
         .event_callback(|event| async move {
             match event {
                 async_nats::Event::Connected => info!("connected to NATS"),
+                async_nats::Event::Draining | async_nats::Event::Closed => {}
                 event => warn!("NATS: {event}"),
             }
         });

@@ -21,6 +21,7 @@ pub use folder::Folder;
 pub(crate) use folder::fallback;
 pub use nats::Nats;
 pub use postgres::Postgres;
+pub(crate) use process::{Process, Program, tail};
 
 /// Both servers.
 #[derive(Debug)]

@@ -52,6 +52,7 @@ impl Nats {
             file,
             arguments: vec!["-c".to_owned(), configuration.display().to_string()],
             environment: Vec::new(),
+            alone: false,
             log: folder.path().join(format!("{name}.log")),
             stop: Signal::SIGTERM,
             servant: None,

@@ -76,6 +76,7 @@ impl Postgres {
             file: binaries.bin.join("postgres"),
             arguments,
             environment: Vec::new(),
+            alone: false,
             log: folder.path().join("postgres.log"),
             // Fast: sessions are ended and nothing is lost. TERM would wait for the sessions.
             stop: Signal::SIGINT,

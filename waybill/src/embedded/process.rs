@@ -25,6 +25,9 @@ const RESTART_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Durati
 /// How much of a log is shown when a server does not start, in bytes.
 const LOG_TAIL_BYTES: usize = 2_000;
 
+/// The variables that say where the server programs are.
+const SERVER_PROGRAMS: [&str; 2] = ["WAYBILL_POSTGRES_BIN", "WAYBILL_NATS_SERVER"];
+
 /// What to run, and how it is stopped.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
@@ -36,6 +39,9 @@ pub(crate) struct Program {
     pub(crate) arguments: Vec<String>,
     /// Additions to its environment.
     pub(crate) environment: Vec<(String, String)>,
+    /// Whether the settings of this process (`DATABASE_URL`, `NATS_URL`, `WAYBILL_…`) are kept
+    /// from it, but for where the server programs are.
+    pub(crate) alone: bool,
     /// Where its output goes.
     pub(crate) log: PathBuf,
     /// What it is sent to stop, and when we die.
@@ -54,6 +60,15 @@ impl Program {
         let open = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = open.with_context(|| format!("cannot open {}", self.log.display()))?;
         let errors = log.try_clone().context("cannot share a log file")?;
+        if self.alone {
+            for (name, _) in std::env::vars_os() {
+                let text = name.to_string_lossy();
+                let ours = text.starts_with("WAYBILL_") && !SERVER_PROGRAMS.contains(&&*text);
+                if ours || text == "DATABASE_URL" || text == "NATS_URL" {
+                    command.env_remove(name);
+                }
+            }
+        }
         command
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -66,7 +81,7 @@ impl Program {
 
 /// `program`, run by `servant`, in its own process group, sent `signal` when the calling
 /// thread ends.
-pub(super) fn tied(program: &Path, signal: Signal, servant: Option<&Servant>) -> Command {
+pub(crate) fn tied(program: &Path, signal: Signal, servant: Option<&Servant>) -> Command {
     use std::os::unix::process::CommandExt as _;
     let mut command;
     if let Some(setpriv) = find_on_path("setpriv") {
@@ -254,7 +269,7 @@ fn end(child: &mut Child, stop: Signal) {
 }
 
 /// The last lines of a log.
-pub(super) fn tail(log: &Path) -> String {
+pub(crate) fn tail(log: &Path) -> String {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let read = || -> std::io::Result<String> {
         let mut file = File::open(log)?;

@@ -56,7 +56,8 @@ pub(super) fn start(
         store: platform.store.clone(),
         clock: platform.clock,
         ids: platform.ids,
-        import_token: import.import_token,
+        // A variable that is set to nothing is not a token that everybody knows.
+        import_token: import.import_token.filter(|token| !token.is_empty()),
         payment_webhook_secret: secrets.payment_webhook_secret,
         carrier_webhook_secret: secrets.carrier_webhook_secret,
         health: health::checks(platform),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use schemas::Clock;
+use schemas::Ids;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
@@ -46,9 +46,12 @@ pub(super) fn start(
     listener: TcpListener,
     cursors: &options::Cursors,
 ) -> anyhow::Result<()> {
+    let ids = Ids::system();
+    let cursor_secret = cursors.cursor_secret.clone().filter(|secret| !secret.is_empty());
     let router = query_api::router(query_api::Config {
         pool: pool(database_url, tuning)?,
-        clock: Clock::system(),
+        ids,
+        cursor_secret: cursor_secret.unwrap_or_else(|| ids.next().to_string()),
     });
     health::serve_router(supervisor, "query-api", listener, router);
     Ok(())

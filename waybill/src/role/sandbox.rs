@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
+use web::health::Checks;
 
 use crate::exit::Ending;
-use crate::health::bind;
+use crate::health::{self, bind};
 use crate::options::{self, WebhookSecrets};
 use crate::supervisor::{Signals, Stage, Supervisor};
 
@@ -39,6 +40,8 @@ pub(crate) struct Options {
     #[arg(long, env = "WAYBILL_SANDBOX_DATA_DIR", value_name = "FOLDER")]
     sandbox_data_dir: Option<PathBuf>,
     #[command(flatten)]
+    health: options::Health,
+    #[command(flatten)]
     drain: options::Drain,
 }
 
@@ -65,6 +68,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     if let Some(folder) = &options.sandbox_data_dir {
         sandbox.keep(folder)?;
     }
+    health::serve(&mut supervisor, options.health.health_addr, Checks::none()).await?;
     sandbox.start(&mut supervisor, provider, carrier);
     Ok(supervisor.supervise(&mut signals, options.drain.max()).await)
 }

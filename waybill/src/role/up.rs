@@ -194,14 +194,9 @@ fn start_roles(
     adapters::start(supervisor, platform, &feed, &outside)?;
     let import = options.import.clone();
     command_api::start(supervisor, platform, &feed, listeners.command, secrets, import);
-    let cursors = options::Cursors { cursor_secret: Some(secret("cursor")) };
-    query_api::start(
-        supervisor,
-        &endpoints.database_url,
-        &options.tuning,
-        listeners.query,
-        &cursors,
-    )?;
+    let cursors = options::Cursors { cursor_secret: None };
+    let database_url = &endpoints.database_url;
+    query_api::start(supervisor, database_url, &options.tuning, listeners.query, &cursors)?;
     info!("every role runs");
     Ok(())
 }

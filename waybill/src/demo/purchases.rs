@@ -1,0 +1,1 @@
+//! A real shop's purchases, played through the APIs.

@@ -1,0 +1,229 @@
+//! What a customer, a warehouse and a bookkeeper do, through the public APIs.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use schemas::{Currency, CustomerId, Ids, Money};
+use serde_json::{Value, json};
+
+use crate::client::{Client, Reply};
+use crate::endpoints::Endpoints;
+use crate::operator::orders::sample_address;
+
+/// How often to look whether something has come about.
+const LOOK: Duration = Duration::from_millis(15);
+/// How long anything may take to come about.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// A payment method that is taken, and one that is declined, as the usual tests have them.
+pub(super) const GOOD_CARD: &str = "pm_card_visa";
+pub(super) const DECLINED_CARD: &str = "pm_card_chargeDeclined";
+
+/// A line of an order: what, how many, for how many cents each.
+pub(super) type Line<'a> = (&'a str, u32, i64);
+
+/// A caller of the platform. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Shop {
+    client: Client,
+    books: Client,
+}
+
+impl Shop {
+    /// Speaks to a running platform, as a caller that may import.
+    pub(super) fn new(endpoints: &Endpoints, token: &str) -> anyhow::Result<Self> {
+        let Endpoints { command_url, query_url, payment_url, .. } = endpoints;
+        Ok(Self {
+            client: Client::new(command_url, query_url, Some(token))?,
+            books: Client::new(payment_url, payment_url, None)?,
+        })
+    }
+
+    /// A customer who was never seen before.
+    pub(super) fn new_customer() -> CustomerId {
+        CustomerId::new(Ids::system().next())
+    }
+
+    /// Goods come in.
+    pub(super) async fn receive(&self, sku: &str, quantity: u32) -> anyhow::Result<()> {
+        let body = json!({ "quantity": quantity, "reference": "demo" });
+        self.client.post(&format!("/v1/stock/{sku}/receive"), &body).await?.succeeded()?;
+        Ok(())
+    }
+
+    /// The body that places an order.
+    pub(super) fn order_body(customer: CustomerId, lines: &[Line<'_>], card: &str) -> Value {
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|(sku, quantity, cents)| {
+                json!({ "sku": sku, "title": sku, "quantity": quantity,
+                        "unit_price": Money::new(*cents, Currency::EUR) })
+            })
+            .collect();
+        json!({ "customer": customer, "lines": lines, "payment_method": card,
+                "shipping_address": sample_address() })
+    }
+
+    /// Places an order under a key of the caller's.
+    pub(super) async fn place_as(&self, body: &Value, key: &str) -> anyhow::Result<Reply> {
+        self.client.post_as("/v1/orders", body, key).await?.succeeded()
+    }
+
+    /// Places an order, and gives its id.
+    pub(super) async fn place(&self, lines: &[Line<'_>], card: &str) -> anyhow::Result<String> {
+        let body = Self::order_body(Self::new_customer(), lines, card);
+        let reply = self.client.post("/v1/orders", &body).await?.succeeded()?;
+        Ok(reply.text("/id")?.to_owned())
+    }
+
+    /// Asks for an order to be undone.
+    pub(super) async fn cancel(&self, order: &str) -> anyhow::Result<Reply> {
+        let path = format!("/v1/orders/{order}/cancel");
+        self.client.post(&path, &json!({ "reason": "customer" })).await
+    }
+
+    /// The order's page.
+    pub(super) async fn order(&self, order: &str) -> anyhow::Result<Value> {
+        self.client.get(&format!("/v1/orders/{order}")).await
+    }
+
+    /// Everything that happened about an order.
+    pub(super) async fn events(&self, order: &str) -> anyhow::Result<Vec<Value>> {
+        self.client.list(&format!("/v1/orders/{order}/events")).await
+    }
+
+    /// Where the order's saga is.
+    pub(super) async fn saga(&self, order: &Value) -> anyhow::Result<Value> {
+        self.client.get(order["links"]["saga"].as_str().context("no link to the saga")?).await
+    }
+
+    /// Waits until the order's page has `value` in `field`.
+    pub(super) async fn until(
+        &self,
+        order: &str,
+        field: &str,
+        value: &str,
+    ) -> anyhow::Result<Value> {
+        let path = format!("/v1/orders/{order}");
+        self.wait_for(&path, &format!("{field} {value}"), |page| page[field] == value).await
+    }
+
+    /// Waits until the order's saga has ended: everything that was to be undone is undone.
+    pub(super) async fn settled(&self, order: &str) -> anyhow::Result<Value> {
+        let page = self.order(order).await?;
+        let saga = page["links"]["saga"].as_str().context("no link to the saga")?.to_owned();
+        self.wait_for(&saga, "its end", |saga| !saga["outcome"].is_null()).await?;
+        self.order(order).await
+    }
+
+    /// The order's parcel, once `ready` says so.
+    pub(super) async fn parcel(
+        &self,
+        order: &str,
+        what: &str,
+        ready: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
+        let path = format!("/v1/orders/{order}/shipments");
+        let found = |page: &Value| page["data"].get(0).is_some_and(&ready);
+        Ok(self.wait_for(&path, what, found).await?["data"][0].clone())
+    }
+
+    /// The warehouse packs the order as soon as it may.
+    pub(super) async fn pack(&self, order: &str) -> anyhow::Result<()> {
+        let parcel = self.parcel(order, "a fulfilment order", |_| true).await?;
+        self.warehouse(&parcel, "pack").await
+    }
+
+    /// The carrier takes the parcel, as soon as it is paid for and has its label.
+    pub(super) async fn hand_over(&self, order: &str) -> anyhow::Result<()> {
+        let ready = |parcel: &Value| parcel["released"] == true && parcel["label"] == "bought";
+        let parcel = self.parcel(order, "to be released, with its label", ready).await?;
+        self.warehouse(&parcel, "hand-over").await
+    }
+
+    /// Packs, hands over, and waits until the parcel is delivered and the order complete.
+    pub(super) async fn fulfil(&self, order: &str) -> anyhow::Result<Value> {
+        self.pack(order).await?;
+        self.hand_over(order).await?;
+        self.until(order, "status", "completed").await?;
+        self.settled(order).await
+    }
+
+    async fn warehouse(&self, parcel: &Value, action: &str) -> anyhow::Result<()> {
+        let id = parcel["fulfilment_id"].as_str().context("a parcel without an id")?;
+        let path = format!("/v1/fulfilment-orders/{id}/{action}");
+        self.client.post(&path, &json!({})).await?.succeeded()?;
+        Ok(())
+    }
+
+    /// On hand, reserved and available units of a sku.
+    pub(super) async fn stock(&self, sku: &str) -> anyhow::Result<(i64, i64, i64)> {
+        let level = self.client.get(&format!("/v1/stock/{sku}")).await?;
+        let number = |name: &str| level[name].as_i64().unwrap_or_default();
+        Ok((number("on_hand"), number("reserved"), number("available")))
+    }
+
+    /// Every order, or every order of a customer, the oldest first.
+    pub(super) async fn orders(&self, customer: Option<CustomerId>) -> anyhow::Result<Vec<Value>> {
+        let filter = customer.map(|id| format!("&filter[customer]={id}")).unwrap_or_default();
+        self.client.list(&format!("/v1/orders?sort=placed_at{filter}")).await
+    }
+
+    /// How the read models stand.
+    pub(super) async fn projections(&self) -> anyhow::Result<Vec<Value>> {
+        let page = self.client.get("/v1/projections").await?;
+        Ok(page["data"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Waits until every read model has seen the whole log.
+    pub(super) async fn caught_up(&self) -> anyhow::Result<()> {
+        let behind = |page: &Value| {
+            page["data"].as_array().is_some_and(|rows| rows.iter().all(|row| row["lag_events"] == 0))
+        };
+        self.wait_for("/v1/projections", "no lag", behind).await?;
+        Ok(())
+    }
+
+    /// The provider's own books about one order.
+    pub(super) async fn books_of(&self, order: &str) -> anyhow::Result<Vec<Value>> {
+        let books = self.books.get(&format!("/sandbox/books?order_id={order}")).await?;
+        Ok(books["intents"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// The provider's own sums: still held, taken, given back, in cents of `currency`.
+    pub(super) async fn books(&self, currency: &str) -> anyhow::Result<(i64, i64, i64)> {
+        let books = self.books.get("/sandbox/books?limit=1").await?;
+        let sums = &books["currencies"][currency];
+        let number = |name: &str| sums[name].as_i64().unwrap_or_default();
+        Ok((number("authorised_open"), number("captured"), number("refunded")))
+    }
+
+    async fn wait_for(
+        &self,
+        path: &str,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
+        let mut last = None;
+        let looked = async {
+            loop {
+                let found = self.client.get_if_found(path).await?;
+                if let Some(page) = found {
+                    if holds(&page) {
+                        return Ok::<_, anyhow::Error>(page);
+                    }
+                    last = Some(page);
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, looked).await {
+            Ok(found) => found,
+            Err(_) => bail!(
+                "{path}: waited {} s in vain for {what}; last seen: {}",
+                PATIENCE.as_secs(),
+                last.map_or_else(|| "nothing".to_owned(), |page| page.to_string())
+            ),
+        }
+    }
+}
