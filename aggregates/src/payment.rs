@@ -207,7 +207,7 @@ impl Decider for Payment {
                 self.known(Operation::Void);
             }
             Event::RefundRequested { order, refund, amount, .. } => {
-                self.unwanted |= *refund == order.payment().undoing_refund();
+                self.unwanted |= *refund == self.undoing_refund(*order);
                 self.set_refund(*refund, *amount, RefundStatus::Pending);
             }
             Event::Refunded { refund, amount, .. } => {
@@ -340,22 +340,25 @@ impl Payment {
     /// can be done before an answer arrives, the wish is noted and waits for it. Asked again, it
     /// repeats what failed or what nobody knows the outcome of.
     fn void(&self, order: OrderId) -> Vec<Event> {
+        let adrift = self.pending_refund().filter(|_| self.is_unknown(Operation::Refund));
+        let again = adrift.and_then(|(refund, Refund { amount, .. })| {
+            self.refund_requested(order, refund, amount)
+        });
         if self.unwanted {
-            return match self.pending_refund() {
-                Some((refund, Refund { amount, .. })) if self.is_unknown(Operation::Refund) => {
-                    Vec::from_iter(self.refund_requested(order, refund, amount))
-                }
+            return match again {
+                Some(again) => vec![again],
                 None if self.voiding && self.is_unknown(Operation::Void) => {
                     vec![self.let_go(order, self.provider_ref.clone())]
                 }
                 None if self.has_failed_refund() => self.undo(order),
-                _ => vec![],
+                None => vec![],
             };
         }
         let mut events = self.undo(order);
         if events.is_empty() {
             let settled = self.capture == Capture::Done && self.pending_refund().is_none();
             events.push(if settled { self.voided(order) } else { self.let_go(order, None) });
+            events.extend(again);
         }
         events
     }

@@ -93,7 +93,7 @@ impl Payment {
     }
 
     /// Money was taken. What was taken had been held, so where the provider took more than we
-    /// know of, that is noted first.
+    /// know of, or under another of its ids, that is noted first.
     fn taken(
         &self,
         order: OrderId,
@@ -107,7 +107,8 @@ impl Payment {
         if amount.amount <= 0 {
             return vec![];
         }
-        let known = self.authorised.map(|(known, _)| known);
+        let same = self.provider_ref.as_ref() == Some(provider_ref);
+        let known = self.authorised.filter(|_| same).map(|(known, _)| known);
         let covers = |held: Money| held.minus(after).is_ok_and(|rest| rest.amount >= 0);
         let mut events = Vec::new();
         if !known.is_some_and(covers) {

@@ -237,11 +237,17 @@ fn a_failed_refund_waits_to_be_asked_for_again() {
         .then([unknown(Operation::Refund)])
         .when(give_back(refund("a"), 1000))
         .then([refunding(refund("a"), 1000)])
+        .when(is_unknown(Operation::Refund))
+        .then([unknown(Operation::Refund)])
+        .when(void())
+        .then([voiding(1, None), refunding(refund("a"), 1000)])
+        .when(void())
+        .then([])
         .when(was_not_refunded(refund("a")))
         .then([not_refunded(refund("a"))])
         // A late success of what had failed.
         .when(was_refunded(refund("a"), 1000))
-        .then([refunded(refund("a"), 1000)]);
+        .then([refunded(refund("a"), 1000), refunding(undo(), 2000)]);
 }
 
 #[test]
@@ -252,6 +258,11 @@ fn the_rest_goes_back_where_the_undoing_refund_was_a_part() {
         .then([refunding(undo(), 1000)])
         .when(was_refunded(undo(), 1000))
         .then([refunded(undo(), 1000), refunding(rest, 2000)]);
+    given(with(paid(), vec![refunded(undo(), 1000)]))
+        .when(void())
+        .then([refunding(rest, 2000)])
+        .when(void())
+        .then([]);
 }
 
 /// Race R9: the webhook is faster than the answer of the call.
@@ -265,6 +276,26 @@ fn a_notice_before_the_answer_tells_it_and_the_answer_nothing_more() {
         .when(was_authorised(1, "pi_1"))
         .then([])
         .when(notice("n2", "pi_1", ProviderStatus::RequiresCapture))
+        .then([]);
+}
+
+#[test]
+fn money_taken_under_another_id_goes_back_there() {
+    let other = || text("pi_2");
+    given(with(held(), vec![voiding(1, Some("pi_1")), voided(false)]))
+        .when(stands("pi_2", ProviderStatus::Succeeded, DUE))
+        .then([
+            authorised(1, "pi_2"),
+            captured(DUE),
+            late(DUE),
+            Event::RefundRequested {
+                order: order(),
+                refund: undo(),
+                amount: euro(DUE),
+                provider_ref: other(),
+            },
+        ])
+        .when(stands("pi_2", ProviderStatus::Succeeded, DUE))
         .then([]);
 }
 
