@@ -36,6 +36,7 @@ pub(crate) struct Round {
     pub(crate) included: Vec<(usize, Position)>,
     pub(crate) uses: Vec<Use>,
     by_id: HashMap<Uuid, usize>,
+    tickets: HashSet<usize>,
 }
 
 impl Round {
@@ -44,11 +45,9 @@ impl Round {
         let mut round = Self::default();
         let mut ids = HashSet::new();
         let mut events = 0;
-        for (index, request) in waiting.iter().enumerate().take(if alone { 1 } else { usize::MAX })
-        {
-            if !alone
-                && !(round.fits(waiting, request) && ids.insert(request.append.meta.command_id))
-            {
+        for (index, request) in waiting.iter().enumerate() {
+            let fits = alone || (round.fits(request) && ids.insert(request.append.meta.command_id));
+            if !fits {
                 continue;
             }
             for (stream, version) in &request.reads {
@@ -65,21 +64,23 @@ impl Round {
                 used.last = events;
             }
             round.included.push((index, events));
+            round.tickets.insert(request.ticket.id());
+            if alone {
+                break;
+            }
         }
         round
     }
 
-    fn fits(&self, waiting: &[Request], request: &Request) -> bool {
+    fn fits(&self, request: &Request) -> bool {
         let stands = request.bases().all(|(stream, expected)| match self.by_id.get(&stream.id) {
             Some(&at) => self.uses[at].stream == stream && self.uses[at].version == expected,
             None => true,
         });
-        let comes_after =
-            |ticket| self.included.iter().any(|(index, _)| waiting[*index].ticket.is(ticket));
         stands
             && request.after.iter().all(|ticket| match ticket.fate() {
                 Fate::Written => true,
-                Fate::Pending => comes_after(ticket),
+                Fate::Pending => self.tickets.contains(&ticket.id()),
                 Fate::Failed => false,
             })
     }

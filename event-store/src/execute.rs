@@ -104,21 +104,21 @@ impl Store {
                 .map(|_| Known { state: D::default(), version: 0, made_by: None })
                 .collect()),
             Source::Log => self.fold(streams).await,
-            Source::Memory => match remembered() {
-                Some(known) => Ok(known),
-                None => {
-                    let mut known = self.fold(streams).await?;
-                    // While we looked, others may have decided on top of it: follow them.
-                    for (stream, known) in streams.iter().zip(&mut known) {
-                        if let Some(later) = self.cache().get::<D>(*stream, false)
-                            && later.version > known.version
-                        {
-                            *known = later;
-                        }
-                    }
-                    Ok(known)
+            Source::Memory => {
+                if let Some(known) = remembered() {
+                    return Ok(known);
                 }
-            },
+                let mut known = self.fold(streams).await?;
+                // While we looked, others may have decided on top of it: follow them.
+                for (stream, known) in streams.iter().zip(&mut known) {
+                    if let Some(later) = self.cache().get::<D>(*stream, false)
+                        && later.version > known.version
+                    {
+                        *known = later;
+                    }
+                }
+                Ok(known)
+            }
         }
     }
 
@@ -213,8 +213,10 @@ impl Store {
             }
         }
         match (answer.await, refused) {
-            (Ok(_), Some(refused)) => Err(ExecuteError::Refused { refused, replayed: false }),
-            (Ok(done), None) => Ok(Attempt::Done(done)),
+            (Ok(Done { replayed: false, .. }), Some(refused)) => {
+                Err(ExecuteError::Refused { refused, replayed: false })
+            }
+            (Ok(done), _) => Ok(Attempt::Done(done)),
             (Err(AppendError::Refused(refused)), _) => {
                 Err(ExecuteError::Refused { refused, replayed: true })
             }

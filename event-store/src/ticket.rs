@@ -36,7 +36,8 @@ impl Ticket {
         self.0.store(if written { 1 } else { 2 }, Ordering::Release);
     }
 
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+    /// Tells tickets apart, as long as they live.
+    pub(crate) fn id(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 }

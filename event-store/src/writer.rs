@@ -1,11 +1,13 @@
 //! The one task of a process that writes: gathers what waits, writes it, answers.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use schemas::Position;
+use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 use tokio::sync::{mpsc, watch};
@@ -31,7 +33,7 @@ const RETRY_DELAY_MIN: Duration = Duration::from_millis(20);
 /// The longest wait between two attempts.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
 /// How often partitions are made ahead.
-const AHEAD_EVERY: Duration = Duration::from_secs(600);
+const AHEAD_EVERY: Duration = Duration::from_mins(10);
 
 /// The task that writes. Run it once per store.
 #[derive(Debug)]
@@ -60,11 +62,10 @@ impl Writer {
     pub async fn run(mut self, drain: CancellationToken) {
         let mut ahead = interval(AHEAD_EVERY);
         ahead.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut overflow = None;
+        let mut next = None;
         loop {
-            let first = match overflow.take() {
-                Some(request) => Some(request),
-                None => tokio::select! {
+            if next.is_none() {
+                next = tokio::select! {
                     biased;
                     () = drain.cancelled(), if !self.queue.is_closed() => {
                         self.queue.close();
@@ -75,11 +76,11 @@ impl Writer {
                         continue;
                     }
                     request = self.queue.recv() => request,
-                },
-            };
-            let Some(first) = first else { return };
+                };
+            }
+            let Some(first) = next.take() else { return };
             let (batch, left) = self.gather(first);
-            overflow = left;
+            next = left;
             self.write(batch).await;
         }
     }
@@ -245,7 +246,7 @@ async fn connect_writer(options: &PgConnectOptions) -> Result<PgConnection, sqlx
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        let Some(code) = error.as_database_error().and_then(|database| database.code()) else {
+        let Some(code) = error.as_database_error().and_then(DatabaseError::code) else {
             return match error {
                 sqlx::Error::Encode(_) => Self::Refused(error),
                 _ => Self::Lost(error),
@@ -263,11 +264,15 @@ impl From<sqlx::Error> for Failure {
 /// Answers those whose foundation has failed. They decided on events that are not in the log.
 fn without_orphans(mut waiting: Vec<Request>) -> Vec<Request> {
     loop {
+        if waiting.iter().all(|request| request.after.is_empty()) {
+            return waiting;
+        }
+        let tickets: HashSet<_> = waiting.iter().map(|request| request.ticket.id()).collect();
         let lost = waiting.iter().map(|request| {
             let lost = request.after.iter().any(|ticket| match ticket.fate() {
                 Fate::Written => false,
                 Fate::Failed => true,
-                Fate::Pending => !waiting.iter().any(|other| other.ticket.is(ticket)),
+                Fate::Pending => !tickets.contains(&ticket.id()),
             });
             let stream = request.bases().next().filter(|_| lost);
             stream.map(|(stream, current)| Err(AppendError::Conflict { stream, current }))
@@ -291,7 +296,8 @@ fn settle(waiting: Vec<Request>, answers: Answers, resent: bool) -> Vec<Request>
         };
         request.ticket.settle(matches!(&answer, Ok(done) if !done.replayed));
         if let Ok(done) = &mut answer {
-            done.replayed &= !resent;
+            // A refusal that finds the command done was refused too late: that is a replay.
+            done.replayed &= !resent || request.append.refused.is_some();
         }
         // Whoever asked may have gone; the log does not mind.
         let _ = request.reply.send(answer);
