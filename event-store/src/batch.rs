@@ -200,3 +200,6 @@ fn loses(
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,3 +114,18 @@ fn has_nul(json: &str) -> bool {
             json.as_bytes()[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nul_is_found_however_it_is_written() {
+        for json in ["\"a\0\"", r#""\u0000""#, r#""\\\u0000""#, r#"{"a":"b\u0000c"}"#] {
+            assert!(has_nul(json), "{json}");
+        }
+        for json in [r#""\\u0000""#, r#""u0000""#, r#""\u0021""#] {
+            assert!(!has_nul(json), "{json}");
+        }
+    }
+}
