@@ -109,20 +109,10 @@ impl<P: Projector> Worker<'_, P> {
                 biased;
                 () = self.drain.cancelled() => return End::Drained,
                 batch = tail.next(BATCH_EVENTS_MAX) => batch,
-                () = self.lose() => return End::Lost,
+                () = lose(&self.lease, self.pool) => return End::Lost,
             };
             if let Err(end) = self.take(&batch).await {
                 return end;
-            }
-        }
-    }
-
-    /// Gives signs of life until the lease is lost.
-    async fn lose(&self) {
-        loop {
-            sleep(RENEW_EVERY).await;
-            if let Ok(false) = self.lease.renew(self.pool).await {
-                return;
             }
         }
     }
@@ -235,6 +225,16 @@ impl<P: Projector> Worker<'_, P> {
         match self.lease.renew(self.pool).await {
             Ok(false) => Err(End::Lost),
             Ok(true) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Gives signs of life until the lease is lost.
+async fn lose(lease: &Lease, pool: &PgPool) {
+    loop {
+        sleep(RENEW_EVERY).await;
+        if let Ok(false) = lease.renew(pool).await {
+            return;
         }
     }
 }
