@@ -20,6 +20,7 @@ use clap::Parser;
 use event_store::{Options, Store};
 use schemas::{Clock, Ids};
 use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -275,6 +276,21 @@ impl<'a> Bench<'a> {
         let rate = rebuild::rate(&self.followed.store).await?;
         let (how, reference) = rebuild::sql_rate(&self.followed.owner, head).await?;
         Ok(Row::new(name, "events/s", rate, format!("one SQL {how}, with its key"), reference))
+    }
+
+    async fn query_api(&self) -> Result<query_api::Config> {
+        let pool = PgPoolOptions::new()
+            .max_connections(8)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    sqlx::query("set role waybill_read").execute(connection).await?;
+                    Ok(())
+                })
+            })
+            .connect(&self.followed.url)
+            .await?;
+        let cursor_secret = "bench".to_owned();
+        Ok(query_api::Config { pool, ids: Ids::system(), cursor_secret })
     }
 
     /// Serves a router for as long as the benchmark runs.
