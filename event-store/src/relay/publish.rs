@@ -156,6 +156,7 @@ impl Publisher {
         let mut published = None;
         let mut rest = rows;
         loop {
+            let named = self.tip.is_some();
             let (confirmed, result) = self.window(rest).await;
             if let Some(last) = rest[..confirmed].last() {
                 published = Some(last.position);
@@ -165,7 +166,7 @@ impl Publisher {
                 Ok(()) => return Outcome { published, error: None },
                 // Somebody else wrote, or a message was lost: send what is left without naming
                 // the one before. What did arrive is known by its id.
-                Err(error) if error.is_wrong_tip() && self.tip.take().is_some() => {}
+                Err(error) if error.is_wrong_tip() && named => self.tip = None,
                 Err(error) => {
                     self.tip = None;
                     return Outcome { published, error: Some(error) };
