@@ -45,6 +45,7 @@ impl<D: Decider<Event: PartialEq>> When<D> {
 
     /// A rule says no.
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "cases read better")]
     pub(crate) fn then_refused(self, expected: D::Refusal)
     where
         D::Refusal: PartialEq + Debug,
@@ -72,7 +73,7 @@ pub(crate) fn check_table<D: Decider>(
 ) {
     let lines: Vec<[&str; 3]> = table
         .lines()
-        .map(|line| Vec::from_iter(line.split_whitespace()))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
         .filter(|line| !line.is_empty())
         .map(|line| line.try_into().expect("a line has three columns"))
         .collect();

@@ -12,7 +12,7 @@
 //! provider. Where nobody knows the outcome, asking again repeats the question, not the money.
 //!
 //! **Nothing wanted.** A void sets a mark that is never taken off, in every state, also before
-//! anything was asked. From then on whatever the answers bring is given back: [`Payment::unwind`]
+//! anything was asked. From then on whatever the answers bring is given back: `Payment::unwind`
 //! says what is still to be done, after every command. So money that arrives late goes back by
 //! itself, whichever way it arrives.
 //!

@@ -12,6 +12,8 @@ mod clock;
 mod command;
 mod decider;
 mod event;
+#[cfg(test)]
+mod golden;
 mod id;
 mod money;
 mod value;

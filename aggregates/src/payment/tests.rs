@@ -195,7 +195,7 @@ fn states() -> Named<Vec<Event>> {
     ]
 }
 
-fn commands() -> Named<Command> {
+fn wishes() -> Named<Command> {
     let create =
         Command::Create { order: order(), amount: euro(DUE), method: text("pm_card_visa") };
     vec![
@@ -206,6 +206,11 @@ fn commands() -> Named<Command> {
         ("void", void()),
         ("refund", give_back(refund("a"), 1000)),
         ("refund_b", give_back(refund("b"), 2000)),
+    ]
+}
+
+fn answers() -> Named<Command> {
+    vec![
         ("authorised", was_authorised(1, "pi_1")),
         ("declined", was_declined(1, Some("pi_1"))),
         ("authorise?", is_unknown(Operation::Authorise)),
@@ -221,10 +226,10 @@ fn commands() -> Named<Command> {
 }
 
 #[test]
-fn every_command_in_every_state() {
+fn every_wish_in_every_state() {
     check_table::<Payment>(
         &states(),
-        &commands(),
+        &wishes(),
         "
         create       absent                      created
         create       *                           -
@@ -279,7 +284,16 @@ fn every_command_in_every_state() {
         refund_b     refunding,undoing           !refund_pending
         refund_b     not_undone                  refund_requested
         refund_b     *                           !refund_exceeds_captured
+        ",
+    );
+}
 
+#[test]
+fn every_answer_in_every_state() {
+    check_table::<Payment>(
+        &states(),
+        &answers(),
+        "
         authorised   absent                      !not_found
         authorised   created,asked,adrift        authorised
         authorised   declined,refused            authorised

@@ -115,12 +115,9 @@ impl Books {
                 enter(&mut self.open, "capture");
             }
             Event::Captured { amount, .. } => {
-                let before = self.captured.unwrap_or(euro(0).minus(euro(0)).unwrap());
-                let captured = if self.captured.is_none() {
-                    *amount
-                } else {
+                let captured = self.captured.map_or(*amount, |before| {
                     before.plus(*amount).expect("captures of one payment share a currency")
-                };
+                });
                 assert!(fits(captured, self.authorised), "captured beyond what was authorised");
                 self.captured = Some(captured);
             }
