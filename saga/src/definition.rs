@@ -105,7 +105,8 @@ pub enum Output<S: Saga> {
     StartTimer(S::Timer, Duration),
     /// Do not wake me any more.
     StopTimer(S::Timer),
-    /// From here on it gives back: nothing that went forward is sent again.
+    /// From here on it gives back: nothing that went forward is sent again, unless nobody knows
+    /// what became of it.
     StartCompensation(&'static str),
     /// A person has to look: everything heard from now on is kept for later.
     Park(&'static str),

@@ -170,8 +170,8 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
         (Unwinding(owed), Input::Refunded { amount }) => {
             let saga = saga.refunded(*amount);
             let money = saga.keeps_money();
-            settle(saga, order, Owed { money, ..owed })
-                .send(Step::RecordRefund, ask::record_refund(order, *amount))
+            let told = ask::record_refund(order, *amount);
+            first(Step::RecordRefund, told, settle(saga, order, Owed { money, ..owed }))
         }
         (Unwinding(_), Input::RefundFailed) => next(saga).and(Output::Park("refund_failed")),
         // 52: the payment gives it back by itself; wait for that.
@@ -290,6 +290,19 @@ fn finalise(saga: Fulfilment, order: &Order) -> Reaction<Fulfilment> {
         next(saga.to(Phase::Finalising(End::Cancelled)))
             .send(Step::MarkCancelled, ask::mark_cancelled(order, refunded))
     }
+}
+
+/// Asks for `command` before everything else that `reaction` wants: who ends the order names the
+/// sum of the refunds, so each of them is told before.
+fn first(
+    step: Step,
+    command: schemas::Command,
+    mut reaction: Reaction<Fulfilment>,
+) -> Reaction<Fulfilment> {
+    if let Reaction::Taken(_, outputs) = &mut reaction {
+        outputs.insert(0, Output::Send { step, command, compensation: false });
+    }
+    reaction
 }
 
 fn next(saga: Fulfilment) -> Reaction<Fulfilment> {

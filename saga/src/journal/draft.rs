@@ -145,7 +145,8 @@ impl<S: Saga> Draft<S> {
             Output::StartTimer(timer, wait) => self.start_timer(timer.as_str(), wait),
             Output::StopTimer(timer) => self.stop_timer(timer.as_str()),
             Output::StartCompensation(reason) => {
-                self.stop_waiting(|sent| !sent.compensation);
+                let unknown = |sent: &Issued| sent.answer == Some(Answer::Unknown);
+                self.stop_waiting(|sent| !sent.compensation && !unknown(sent));
                 self.emit(Event::CompensationStarted { reason: reason.to_owned() });
             }
             Output::Park(reason) => {

@@ -6,8 +6,8 @@ use schemas::saga::Event;
 use schemas::{Fact, order, shipping};
 
 use super::provider::Card;
+use super::replay;
 use super::world::{Scenario, World};
-use super::{fold, replay};
 use crate::Saga as _;
 
 fn scenarios() -> impl Strategy<Value = Scenario> {
@@ -43,17 +43,17 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
 /// Everything that must hold once nobody can do anything any more.
 #[track_caller]
 pub(super) fn check(world: &World, scenario: Scenario) {
-    let journal = fold(&world.journal);
+    let journal = &world.folded;
     let story = &world.journal;
     // I6
     assert_eq!(&replay(story), story, "read back, it would have acted differently");
     // I5
     if journal.is_parked() {
-        assert_eq!(scenario.card, Card::RefundFails, "parked without need: {story:#?}");
+        assert_eq!(scenario.card, Card::RefundFails, "parked without need: {:#?}", world.told);
         return;
     }
     let end = journal.state().name();
-    assert_eq!(finished(story), [end], "{story:#?}");
+    assert_eq!(finished(story), [end], "{:#?}", world.told);
     let ends = world.facts().filter_map(|fact| match fact {
         Fact::Order(order::Event::Completed) => Some("completed"),
         Fact::Order(order::Event::Cancelled { .. }) => Some("cancelled"),
@@ -65,7 +65,7 @@ pub(super) fn check(world: &World, scenario: Scenario) {
     let (reserved, on_hand) = world.stock();
     let (stocked, ordered) = (2 * i64::from(scenario.stock), 3);
     assert!(!world.provider.holds(), "no authorisation stays open");
-    assert_eq!(reserved, 0, "nothing stays reserved: {story:#?}");
+    assert_eq!(reserved, 0, "nothing stays reserved: {:#?}", world.told);
     if end == "completed" {
         // I2
         assert_eq!(world.provider.keeps(), ordered * scenario.price_cents);
@@ -77,7 +77,7 @@ pub(super) fn check(world: &World, scenario: Scenario) {
         assert!(world.facts().any(|fact| *fact == delivered));
     } else {
         // I1
-        assert_eq!(world.provider.keeps(), 0, "no money is kept: {story:#?}");
+        assert_eq!(world.provider.keeps(), 0, "no money is kept: {:#?}", world.told);
         assert_eq!(on_hand, stocked, "the goods are back");
     }
 }
@@ -91,7 +91,7 @@ fn finished(journal: &[Event]) -> Vec<&str> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_order_ends_right(scenario in scenarios(), choices in vec(any::<u8>(), 0..150)) {
@@ -119,5 +119,5 @@ fn an_order_without_mishaps_takes_few_events() {
     world.run();
     check(&world, Scenario::FAIR);
     assert_eq!(world.state(), "completed");
-    assert_eq!(world.journal.len(), 31, "{:#?}", world.journal);
+    assert_eq!(world.journal.len(), 29, "{:#?}", world.told);
 }

@@ -144,3 +144,16 @@ fn r16_two_cancellations_are_one() {
     let cancels = steps(&world).iter().filter(|step| step.starts_with("cancel_")).count();
     assert_eq!(cancels, 1);
 }
+
+/// The laws found this one: the capture's timer was stopped when the saga turned round.
+#[test]
+fn r4_a_capture_of_unknown_outcome_is_cleared_up_although_the_order_is_undone() {
+    let scenario = Scenario { unknowns: 1, cancels: 1, ..Scenario::FAIR };
+    let mut world = World::new(scenario);
+    world.hold(Who::Clock).hold(Who::Warehouse).run();
+    world.let_go(Who::Warehouse).hold(Who::Provider).run();
+    assert_eq!(world.state(), "fulfilling/capturing");
+    world.act(Action::Forget).run();
+    world.act(Action::Cancel);
+    ends(world.let_go(Who::Provider).let_go(Who::Clock), scenario, "cancelled");
+}

@@ -165,7 +165,7 @@ impl Story {
     }
 }
 
-fn tell(event: &Event) -> Option<String> {
+pub(super) fn tell(event: &Event) -> Option<String> {
     Some(match event {
         Event::CommandIssued { step, attempt, sending, compensation, .. } => {
             let verb = if *compensation { "undo" } else { "send" };

@@ -14,8 +14,9 @@ use schemas::{
 use uuid::Uuid;
 
 use super::provider::{Call, Card, Provider, euro};
-use super::{Fulfilment, dawn, firing, fold};
-use crate::{Heard, Journal, Saga, What};
+use super::rows::tell;
+use super::{Fulfilment, dawn, firing};
+use crate::{Heard, Journal, Saga as _, What};
 
 /// What the order finds.
 #[derive(Debug, Clone, Copy)]
@@ -119,8 +120,12 @@ pub(super) struct World {
     calls: VecDeque<Call>,
     label_wanted: bool,
     pub(super) journal: Vec<saga::Event>,
+    /// What came of it.
+    pub(super) folded: Journal<Fulfilment>,
     seconds: i64,
     held_back: BTreeSet<Who>,
+    /// For people: what happened, a word for each.
+    pub(super) told: Vec<String>,
 }
 
 impl World {
@@ -141,8 +146,10 @@ impl World {
             calls: VecDeque::new(),
             label_wanted: false,
             journal: Vec::new(),
+            folded: Journal::default(),
             seconds: 0,
             held_back: BTreeSet::new(),
+            told: Vec::new(),
         };
         for sku in ["mug", "tea"] {
             if let Ok(quantity) = Quantity::new(scenario.stock) {
@@ -177,7 +184,7 @@ impl World {
             };
             self.act(*action);
         }
-        panic!("it goes on for ever: {:#?}", self.journal);
+        panic!("it goes on for ever: {:#?}", self.told);
     }
 
     /// From here on `who` does nothing.
@@ -193,7 +200,7 @@ impl World {
     }
 
     pub(super) fn state(&self) -> &'static str {
-        fold(&self.journal).state().name()
+        self.folded.state().name()
     }
 
     /// What can happen next. Mishaps only where they are `asked` for, and timers where nothing
@@ -237,6 +244,7 @@ impl World {
 
     pub(super) fn act(&mut self, action: Action) -> &mut Self {
         self.seconds += 1;
+        self.told.push(format!("{action:?}"));
         match action {
             Action::Hear => {
                 let event = self.log[self.heard].clone();
@@ -307,9 +315,8 @@ impl World {
         self.put(Heard { key, source, at, what: What::Input(input) });
     }
 
-    /// As a process does that has just started: everything is read back from the journal.
     fn put(&mut self, heard: Heard<super::Input>) {
-        let events = fold(&self.journal).decide(&heard).unwrap();
+        let events = self.folded.decide(&heard).unwrap();
         for event in &events {
             if let saga::Event::CommandIssued { command_id, step, command, .. } = event {
                 let category = command.streams()[0].category;
@@ -317,6 +324,8 @@ impl World {
                 self.issued.entry(category).or_default().push_back(issued);
             }
         }
+        self.told.extend(events.iter().filter_map(tell));
+        self.folded = events.iter().fold(self.folded.clone(), Journal::evolve);
         self.journal.extend(events);
     }
 
@@ -389,6 +398,7 @@ impl World {
     }
 
     fn record(&mut self, stream: StreamId, fact: Fact) {
+        self.told.push(word(&fact));
         let position = i64::try_from(self.log.len()).unwrap() + 1;
         self.log.push(Recorded {
             position,
@@ -470,6 +480,12 @@ impl World {
             _ => (reserved, on_hand),
         })
     }
+}
+
+/// The name of a fact, without what is in it.
+fn word(fact: &Fact) -> String {
+    let words = format!("{fact:?}");
+    words.split(" {").next().unwrap_or_default().to_owned()
 }
 
 fn delivered() -> shipping::Command {
