@@ -199,7 +199,8 @@ impl Payment {
 
     /// Whether `status` of the provider's `provider_ref` says something that we do not know.
     ///
-    /// A no to a question whose answer is on its way is not news: the answer says why.
+    /// That an intent wants another means of payment is not news while the answer to our question
+    /// is on its way: before the answer every intent does, and the answer says why.
     fn is_news(&self, provider_ref: &Text, status: ProviderStatus) -> bool {
         let same = self.provider_ref.as_ref() == Some(provider_ref);
         let ours = same || (self.provider_ref.is_none() && !self.abandoned.contains(provider_ref));
@@ -209,7 +210,7 @@ impl Payment {
             ProviderStatus::RequiresMethod => ours && adrift,
             ProviderStatus::Cancelled => {
                 ours && match self.hold {
-                    Hold::Requested => adrift,
+                    Hold::Requested => true,
                     Hold::Held => self.captured.is_none(),
                     Hold::Declined => self.unwanted,
                     Hold::Idle | Hold::Closed => false,

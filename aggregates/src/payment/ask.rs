@@ -159,11 +159,10 @@ impl Payment {
             {
                 requested(amount)
             }
-            Some(Refund { status: RefundStatus::Pending | RefundStatus::Succeeded, .. }) => {
-                Ok(vec![])
-            }
-            _ if self.pending_refund().is_some() => Err(Refusal::RefundPending),
-            _ => {
+            // It has its answer, or will have; after a failure another refund is asked for.
+            Some(_) => Ok(vec![]),
+            None if self.pending_refund().is_some() => Err(Refusal::RefundPending),
+            None => {
                 let left = self.left(None).ok_or(Refusal::NothingCaptured)?;
                 let rest = left.minus(amount).map_err(|_| Refusal::CurrencyMismatch)?;
                 if rest.amount < 0 {
@@ -210,14 +209,15 @@ impl Payment {
         }
     }
 
-    /// The refund that undoes the payment, or another one where that has been used for a part.
+    /// The refund that undoes the payment. Where that has failed, or gave back a part only, it is
+    /// another one: to the provider the same refund has the same outcome for ever.
     pub(super) fn undoing_refund(&self, order: OrderId) -> RefundId {
-        let payment = order.payment();
-        match self.refunds.get(&payment.undoing_refund()) {
-            Some(Refund { status: RefundStatus::Succeeded, .. }) => {
+        let (payment, undoing) = (order.payment(), order.payment().undoing_refund());
+        match self.refunds.get(&undoing) {
+            Some(Refund { status: RefundStatus::Succeeded | RefundStatus::Failed, .. }) => {
                 RefundId::derive(payment.uuid(), &format!("refund/undo/{}", self.refunds.len()))
             }
-            _ => payment.undoing_refund(),
+            Some(Refund { status: RefundStatus::Pending, .. }) | None => undoing,
         }
     }
 

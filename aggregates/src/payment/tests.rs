@@ -19,6 +19,10 @@ fn undo() -> RefundId {
     order().payment().undoing_refund()
 }
 
+fn undo_again(times: u32) -> RefundId {
+    RefundId::derive(order().payment().uuid(), &format!("refund/undo/{times}"))
+}
+
 fn authorise() -> Command {
     Command::Authorise { order: order(), amount: euro(DUE), method: text("pm_card_visa") }
 }
@@ -273,8 +277,9 @@ fn every_wish_in_every_state() {
         void         *                           -
 
         refund       absent                      !not_found
-        refund       paid,unrefunded             refund_requested
+        refund       paid                        refund_requested
         refund       refunding,refunded          -
+        refund       unrefunded                  -
         refund       undoing                     !refund_pending
         refund       not_undone                  refund_requested
         refund       *                           !refund_exceeds_captured
@@ -374,14 +379,12 @@ fn every_state_of_the_provider_in_every_state() {
         method!      absent                      !not_found
         method!      adrift                      provider_notified
         method!      *                           -
-
         method       absent                      !not_found
         method       adrift                      declined
         method       *                           -
 
         processing!  absent                      !not_found
         processing!  *                           -
-
         processing   absent                      !not_found
         processing   *                           -
 
@@ -401,8 +404,8 @@ fn every_state_of_the_provider_in_every_state() {
 
         taken!       absent                      !not_found
         taken!       paid,refunding,refunded     -
-        taken!       unrefunded,undoing,undone   -
-        taken!       not_undone                  -
+        taken!       unrefunded,undoing          -
+        taken!       undone,not_undone           -
         taken!       *                           provider_notified
 
         taken        absent                      !not_found
@@ -417,14 +420,16 @@ fn every_state_of_the_provider_in_every_state() {
         taken        *                           -
 
         closed!      absent                      !not_found
-        closed!      adrift,declined/void        provider_notified
+        closed!      asked,adrift,asked/void     provider_notified
+        closed!      declined/void               provider_notified
         closed!      held,capturing,capture?     provider_notified
         closed!      uncaptured,held/void,void?  provider_notified
         closed!      capturing/void              provider_notified
         closed!      *                           -
 
         closed       absent                      !not_found
-        closed       adrift                      declined
+        closed       asked,adrift                declined
+        closed       asked/void                  declined+voided
         closed       held,uncaptured             voided
         closed       capturing,capture?          capture_failed+voided
         closed       capturing/void              capture_failed+voided
