@@ -357,10 +357,9 @@ fn every_answer_in_every_state() {
 }
 
 /// The provider's own record, first as a notice that it changed, then as it was read.
-#[test]
-fn every_state_of_the_provider_in_every_state() {
+fn records() -> Named<Command> {
     use ProviderStatus::{Cancelled, Processing, RequiresCapture, RequiresMethod, Succeeded};
-    let commands = vec![
+    vec![
         ("method!", notice("n1", "pi_1", RequiresMethod)),
         ("method", stands("pi_1", RequiresMethod, 0)),
         ("processing!", notice("n1", "pi_1", Processing)),
@@ -371,10 +370,14 @@ fn every_state_of_the_provider_in_every_state() {
         ("taken", stands("pi_1", Succeeded, DUE)),
         ("closed!", notice("n1", "pi_1", Cancelled)),
         ("closed", stands("pi_1", Cancelled, 0)),
-    ];
+    ]
+}
+
+#[test]
+fn every_record_of_the_provider_in_every_state() {
     check_table::<Payment>(
         &states(),
-        &commands,
+        &records(),
         "
         method!      absent                      !not_found
         method!      adrift                      provider_notified
