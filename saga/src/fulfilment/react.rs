@@ -89,7 +89,7 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
 
         (Fulfilling(_), Input::FulfilmentCreated) => next(saga),
         // F2
-        (Fulfilling(Picking), Input::Packed) if free => release(saga, order),
+        (Fulfilling(Picking), Input::Packed) if free || saga.keeps_money() => release(saga, order),
         // F1
         (Fulfilling(Picking), Input::Packed) => {
             next(saga.to(Fulfilling(Capturing))).send(Step::Capture, ask::capture(order))
@@ -192,13 +192,8 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
         (Finalising(_), Input::OrderCompleted) => finish(saga, Completed),
         (Finalising(_), Input::OrderCancelled) => finish(saga, Cancelled),
         (Finalising(_), Input::OrderRejected) => finish(saga, Rejected),
-        // 56b, and the cancellation that came in just before the end: the order takes no end
-        // but the one that answers it.
-        (Finalising(Cancelled), Input::CancellationRequested) => next(saga),
-        (Finalising(Rejected), Input::CancellationRequested) => finalise(saga.cancelled(), order),
-        (Finalising(Completed), Input::CancellationRequested) => next(saga)
-            .send(Step::RejectCancellation, ask::reject_cancellation(order))
-            .and(Output::Resend(Step::Complete)),
+        // 56b: the order takes the end that it is told of, and answers the cancellation with it.
+        (Finalising(_), Input::CancellationRequested) => next(saga),
 
         // 57
         (Finalising(Cancelled | Rejected) | Ended(Cancelled | Rejected), Input::Authorised) => {
@@ -232,7 +227,9 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
 
         // 25, 34, F7: the journal sees to it that the question is put again.
         (_, Input::OutcomeUnknown { .. }) => next(saga),
-        // Money that moved without our asking: somebody gave back, or the provider let go.
+        // Money that moved without our asking: by somebody's hand, or the provider let go.
+        (_, Input::Captured { amount }) => next(saga.captured(*amount))
+            .send(Step::RecordPayment, ask::record_payment(order, *amount)),
         (_, Input::Refunded { amount }) => next(saga.refunded(*amount))
             .send(Step::RecordRefund, ask::record_refund(order, *amount)),
         (Confirming | Fulfilling(_) | Cancelling(_), Input::Voided) => next(saga.closed()),
