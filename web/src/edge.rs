@@ -125,7 +125,7 @@ async fn observed(State(new_id): State<NewId>, mut request: Request, next: Next)
     );
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let body = problem.body(Some(uri.path()), Some(&request_id));
-        *response.body_mut() = Body::from(body.to_string());
+        *response.body_mut() = Body::from(body);
     }
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(X_REQUEST_ID, value);

@@ -209,6 +209,7 @@ mod tests {
     fn malformed_json_names_line_and_column() {
         let problem = parse::<Body>(b"{\n  \"name\" 1}").unwrap_err();
         let body = problem.body(None, None);
+        let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((&body["line"], &body["column"]), (&2.into(), &10.into()), "{body}");
     }
 

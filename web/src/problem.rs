@@ -1,12 +1,13 @@
 //! The one shape of every error (RFC 9457).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::error::Error;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::limits;
 
@@ -200,28 +201,41 @@ impl Problem {
     }
 
     /// The body. `instance` is the request's path.
-    pub(crate) fn body(&self, instance: Option<&str>, request_id: Option<&str>) -> Value {
+    pub(crate) fn body(&self, instance: Option<&str>, request_id: Option<&str>) -> String {
         let Inner { status, code, detail, errors, extra, .. } = &*self.0;
-        let mut body = Map::new();
-        body.insert("type".to_owned(), format!("{TYPE_BASE}{code}").into());
-        body.insert("title".to_owned(), title(code).into());
-        body.insert("status".to_owned(), status.as_u16().into());
-        body.insert("code".to_owned(), code.as_ref().into());
-        body.insert("detail".to_owned(), detail.as_str().into());
-        if let Some(instance) = instance {
-            body.insert("instance".to_owned(), instance.into());
-        }
-        if let Some(request_id) = request_id {
-            body.insert("request_id".to_owned(), request_id.into());
-        }
-        if !errors.is_empty() {
-            body.insert("errors".to_owned(), serde_json::json!(errors));
-        }
-        for (key, value) in extra {
-            body.insert((*key).to_owned(), value.clone());
-        }
-        Value::Object(body)
+        let body = Body {
+            kind: format!("{TYPE_BASE}{code}"),
+            title: title(code),
+            status: status.as_u16(),
+            code,
+            detail,
+            instance,
+            request_id,
+            errors,
+            extra: extra.iter().map(|(key, value)| (*key, value)).collect(),
+        };
+        // Strings and numbers only: it always can be written.
+        serde_json::to_string(&body).unwrap_or_default()
     }
+}
+
+/// The members of RFC 9457, and then ours, in the order in which they are written.
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: String,
+    status: u16,
+    code: &'a str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(flatten)]
+    extra: BTreeMap<&'a str, &'a Value>,
 }
 
 /// `idempotency_key_reused` reads "Idempotency key reused".
@@ -233,7 +247,7 @@ fn title(code: &str) -> String {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = self.body(None, None).to_string();
+        let body = self.body(None, None);
         let mut response = (self.0.status, body).into_response();
         let headers = response.headers_mut();
         for (name, value) in &self.0.headers {
@@ -242,5 +256,25 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_written_as_the_rfc_says() {
+        let problem = Problem::invalid_field("#/lines/0/quantity", "out_of_range", "1 to 999999")
+            .extra("current_version", 7)
+            .retry_after(2);
+        assert_eq!(
+            problem.body(Some("/v1/orders"), Some("req_1")),
+            r##"{"type":"https://docs.waybill.example/problems/validation_failed","title":"Validation failed","status":422,"code":"validation_failed","detail":"the body does not fit; see errors","instance":"/v1/orders","request_id":"req_1","errors":[{"pointer":"#/lines/0/quantity","code":"out_of_range","detail":"1 to 999999"}],"current_version":7}"##
+        );
+        let response = problem.into_response();
+        assert_eq!(response.status(), 422);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert_eq!(response.headers()["retry-after"], "2");
     }
 }
