@@ -8,6 +8,7 @@
 
 #![deny(missing_docs)]
 
+mod address;
 mod clock;
 mod command;
 mod decider;
@@ -24,6 +25,7 @@ pub mod payment;
 pub mod saga;
 pub mod shipping;
 
+pub use address::{Address, AddressError};
 pub use clock::{Clock, Ids, Timestamp};
 pub use command::Command;
 pub use decider::{Decider, Refusal};
@@ -35,4 +37,4 @@ pub use id::{
     ReservationId, SagaId, ShipmentId,
 };
 pub use money::{Currency, Money, MoneyError};
-pub use value::{Address, AddressError, Quantity, Sku, Text, ValueError};
+pub use value::{Quantity, Sku, Text, ValueError};

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// An ISO 4217 currency, written as its three letters.
+/// An ISO 4217 currency, written as its three letters. One that has no minor unit, as gold
+/// (`XAU`) or no currency (`XXX`), is none that anything is paid in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Currency(iso_currency::Currency);
 
@@ -44,7 +45,9 @@ impl FromStr for Currency {
     type Err = MoneyError;
 
     fn from_str(text: &str) -> Result<Self, MoneyError> {
-        iso_currency::Currency::from_code(text).map(Self).ok_or(MoneyError::UnknownCurrency)
+        let known = iso_currency::Currency::from_code(text);
+        let counted = known.filter(|currency| currency.exponent().is_some());
+        counted.map(Self).ok_or(MoneyError::UnknownCurrency)
     }
 }
 
@@ -71,7 +74,7 @@ pub enum MoneyError {
     #[error("the amount is too large")]
     Overflow,
     /// No such ISO 4217 code.
-    #[error("not an ISO 4217 currency code")]
+    #[error("not the ISO 4217 code of a currency with a minor unit")]
     UnknownCurrency,
 }
 
@@ -130,15 +133,32 @@ impl Money {
     }
 
     /// This amount in `parts` shares that differ by one minor unit at most and sum to it
-    /// exactly, larger shares first (largest remainder, with equal weights).
+    /// exactly, larger shares first; none for no parts.
     #[must_use]
     pub fn split(self, parts: u32) -> Vec<Self> {
-        let parts_wide = i64::from(parts.max(1));
-        let (share, rest) =
-            (self.amount.div_euclid(parts_wide), self.amount.rem_euclid(parts_wide));
-        (0..i64::from(parts))
-            .map(|part| Self { amount: share + i64::from(part < rest), ..self })
-            .collect()
+        self.allocate(&vec![1; parts as usize])
+    }
+
+    /// This amount in shares after `weights`: each is its exact share or less than one minor
+    /// unit away from it, and they sum to the amount (largest remainder, earlier shares first).
+    /// Where no weight is above zero all weigh the same; none for no weights.
+    #[must_use]
+    pub fn allocate(self, weights: &[u32]) -> Vec<Self> {
+        let even = weights.iter().all(|weight| *weight == 0);
+        let weight = |weight: &u32| if even { 1 } else { i128::from(*weight) };
+        let total: i128 = weights.iter().map(weight).sum();
+        // 64 bits of amount and 32 of weight fit 128.
+        let exact = |at: &u32| i128::from(self.amount) * weight(at);
+        let mut shares: Vec<i128> = weights.iter().map(|at| exact(at).div_euclid(total)).collect();
+        let missing = i128::from(self.amount) - shares.iter().sum::<i128>();
+        let mut by_remainder: Vec<usize> = (0..weights.len()).collect();
+        by_remainder.sort_by_key(|at| std::cmp::Reverse(exact(&weights[*at]).rem_euclid(total)));
+        for (at, _) in by_remainder.into_iter().zip(0..missing) {
+            shares[at] += 1;
+        }
+        // A share is never further from zero than the whole.
+        let amount = |share| i64::try_from(share).unwrap_or(self.amount);
+        shares.into_iter().map(|share| Self { amount: amount(share), ..self }).collect()
     }
 
     fn combine(
@@ -182,6 +202,50 @@ mod tests {
     fn shares_sum_to_the_whole() {
         let shares = Money::new(2933, Currency::USD).split(3);
         assert_eq!(shares.iter().map(|share| share.amount).collect::<Vec<_>>(), [978, 978, 977]);
+        assert_eq!(Money::new(5, Currency::USD).split(0), []);
+    }
+
+    #[test]
+    fn shares_follow_their_weights() {
+        for (amount, weights, expected) in [
+            (100, &[1, 1, 1][..], &[34, 33, 33][..]),
+            (100, &[1, 2, 4], &[14, 29, 57]),
+            (7, &[0, 3, 0], &[0, 7, 0]),
+            (5, &[0, 0], &[3, 2]),
+            (-100, &[1, 1, 1], &[-33, -33, -34]),
+            (0, &[4, 1], &[0, 0]),
+            (1, &[], &[]),
+        ] {
+            let shares = Money::new(amount, Currency::EUR).allocate(weights);
+            let amounts: Vec<_> = shares.iter().map(|share| share.amount).collect();
+            assert_eq!(amounts, expected, "{amount} by {weights:?}");
+        }
+        for amount in [i64::MAX, i64::MIN] {
+            let shares = Money::new(amount, Currency::EUR).allocate(&[u32::MAX, 1, u32::MAX]);
+            let sum: i128 = shares.iter().map(|share| i128::from(share.amount)).sum();
+            assert_eq!(sum, i128::from(amount));
+        }
+    }
+
+    #[test]
+    fn a_currency_counts_in_minor_units() {
+        for (code, exponent) in [
+            ("EUR", 2),
+            ("JPY", 0),
+            ("KRW", 0),
+            ("CLP", 0),
+            ("ISK", 0),
+            ("BHD", 3),
+            ("KWD", 3),
+            ("TND", 3),
+            ("CLF", 4),
+            ("UYW", 4),
+        ] {
+            assert_eq!(code.parse::<Currency>().unwrap().exponent(), exponent, "{code}");
+        }
+        for code in ["eur", "EU", "", "XXX", "XAU", "ZZZ"] {
+            assert_eq!(code.parse::<Currency>(), Err(MoneyError::UnknownCurrency), "{code}");
+        }
     }
 
     #[test]
