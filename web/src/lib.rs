@@ -5,8 +5,8 @@
 //!   [`OptionalJson`], [`RawBody`], [`Query`], [`PathId`], [`Caller`], [`IdempotencyKey`],
 //!   [`IfMatch`], [`IfNoneMatch`], [`MinPosition`], [`PreferWait`], [`RequestContext`].
 //! * Parts of an answer: [`ETag`], [`CommitPosition`], [`ProjectionPosition`], [`Page`].
-//! * [`edge`] puts limits, request ids, fallbacks, health and the log line around the routes,
-//!   and [`serve`] serves them.
+//! * [`edge()`] puts limits, request ids, fallbacks, health and the log line around the routes,
+//!   and [`serve()`] serves them.
 //!
 //! To add one more header: a type in `headers.rs` with `FromRequestParts` or
 //! `IntoResponseParts`, and a test beside it.

@@ -16,7 +16,7 @@ pub const TYPE_BASE: &str = "https://docs.waybill.example/problems/";
 
 /// An error as a client sees it: `application/problem+json`.
 ///
-/// `instance` and `request_id` are added by the layers of [`crate::edge`].
+/// `instance` and `request_id` are added by the layers of [`crate::edge()`].
 #[derive(Debug, Clone)]
 pub struct Problem(Box<Inner>);
 

@@ -15,7 +15,7 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header of the W3C trace context.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The id of a request and its trace context, put there by the layers of [`crate::edge`].
+/// The id of a request and its trace context, put there by the layers of [`crate::edge()`].
 #[derive(Debug, Clone, Default)]
 pub struct RequestContext {
     /// From `X-Request-Id`, or made.
