@@ -3,9 +3,11 @@
 --
 -- The head of the log has no row of its own. Appends are one at a time under an advisory lock,
 -- and the last position is the last key of `events`, found by walking its primary key backwards
--- from the end. A head row that every append updates leaves a dead version behind each time: under
--- a snapshot that stays open (a dump, a rebuild) those cannot be pruned and every append walks
--- them; `events` is only ever inserted into, so its last key is always one step away.
+-- from the end. A head row that every append updates leaves a dead version behind each time; under
+-- a snapshot that stays open (a dump, a rebuild) those cannot be pruned, and every append walks
+-- them. `events` is only ever inserted into, so its last key is always one step away. Measured on
+-- Postgres 15, one event an append, CPU of the backend: row 61 us, key 75 us; after 30,000 appends
+-- under an open snapshot: row 763 us, key 71 us.
 
 do $$
 begin

@@ -9,32 +9,77 @@ use schemas::{Decider, StreamId, Version};
 
 use crate::ticket::{Fate, Ticket};
 
-/// How many states are kept.
-const STATES_MAX: usize = 10_000;
+/// How many streams are remembered.
+const STREAMS_MAX: usize = 10_000;
 
 /// A stream as a decider sees it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Known<D> {
-    pub(crate) state: D,
+    pub(crate) state: Arc<D>,
     pub(crate) version: Version,
     /// The command whose events made it, while that is not known to be written.
     pub(crate) made_by: Option<Ticket>,
 }
 
-/// States by decider and stream. An entry may be stale, or rest on a command that is still on its
-/// way; the log refuses what was decided on it if it turns out wrong.
+impl<D> Clone for Known<D> {
+    fn clone(&self) -> Self {
+        Self {
+            state: Arc::clone(&self.state),
+            version: self.version,
+            made_by: self.made_by.clone(),
+        }
+    }
+}
+
+impl<D: Decider> Default for Known<D> {
+    fn default() -> Self {
+        Self { state: Arc::new(D::default()), version: 0, made_by: None }
+    }
+}
+
+impl<D: Decider> Known<D> {
+    /// The state one event later.
+    pub(crate) fn evolve(&mut self, event: &D::Event) {
+        let state = Arc::unwrap_or_clone(std::mem::take(&mut self.state));
+        self.state = Arc::new(state.evolve(event));
+        self.version += 1;
+    }
+}
+
+/// States by decider and stream. Either may be stale; the log refuses what was decided on it if it
+/// turns out wrong.
 pub(crate) struct Cache(sync::Cache<(TypeId, StreamId), Entry>);
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Entry {
+    /// What is in the log.
+    written: Option<State>,
+    /// What will be, if the command that is still on its way succeeds.
+    pending: Option<(State, Ticket)>,
+}
+
+#[derive(Clone)]
+struct State {
     state: Arc<dyn Any + Send + Sync>,
     version: Version,
-    made_by: Option<Ticket>,
+}
+
+impl State {
+    fn known<D: Decider>(self, made_by: Option<Ticket>) -> Option<Known<D>> {
+        let state = self.state.downcast().ok()?;
+        Some(Known { state, version: self.version, made_by })
+    }
 }
 
 impl Entry {
-    fn fate(&self) -> Fate {
-        self.made_by.as_ref().map_or(Fate::Written, Ticket::fate)
+    /// Moves what was on its way to where it belongs by now.
+    fn settled(mut self) -> Self {
+        match self.pending.as_ref().map(|(_, ticket)| ticket.fate()) {
+            Some(Fate::Written) => self.written = self.pending.take().map(|(state, _)| state),
+            Some(Fate::Failed) => self.pending = None,
+            Some(Fate::Pending) | None => {}
+        }
+        self
     }
 }
 
@@ -46,44 +91,38 @@ impl fmt::Debug for Cache {
 
 impl Cache {
     pub(crate) fn new() -> Self {
-        Self(sync::Cache::new(STATES_MAX))
+        Self(sync::Cache::new(STREAMS_MAX))
     }
 
-    /// What is known of a stream. With `written`, only what is in the log.
-    pub(crate) fn get<D: Decider>(&self, stream: StreamId, written: bool) -> Option<Known<D>> {
-        let entry = self.0.get(&(TypeId::of::<D>(), stream))?;
-        let made_by = match entry.fate() {
-            Fate::Written => None,
-            Fate::Pending if !written => entry.made_by,
-            Fate::Pending | Fate::Failed => return None,
-        };
-        let state = entry.state.downcast_ref::<D>()?.clone();
-        Some(Known { state, version: entry.version, made_by })
+    /// The latest that is known of a stream, be it still on its way.
+    pub(crate) fn latest<D: Decider>(&self, stream: StreamId) -> Option<Known<D>> {
+        let entry = self.0.get(&(TypeId::of::<D>(), stream))?.settled();
+        match entry.pending {
+            Some((state, ticket)) => state.known(Some(ticket)),
+            None => entry.written?.known(None),
+        }
+    }
+
+    /// What is known to be in the log.
+    pub(crate) fn written<D: Decider>(&self, stream: StreamId) -> Option<Known<D>> {
+        self.0.get(&(TypeId::of::<D>(), stream))?.settled().written?.known(None)
     }
 
     /// Remembers a state, unless a later one is known.
     pub(crate) fn put<D: Decider>(&self, stream: StreamId, known: Known<D>) {
         let key = (TypeId::of::<D>(), stream);
-        let Known { state, version, made_by } = known;
-        let later = self
-            .0
-            .peek(&key)
-            .is_some_and(|entry| entry.version >= version && entry.fate() != Fate::Failed);
-        if !later {
-            self.0.insert(key, Entry { state: Arc::new(state), version, made_by });
+        let mut entry = self.0.peek(&key).unwrap_or_default().settled();
+        let (version, state) =
+            (known.version, State { state: known.state, version: known.version });
+        match known.made_by {
+            None if entry.written.as_ref().is_none_or(|old| old.version < version) => {
+                entry.written = Some(state);
+            }
+            Some(ticket) if entry.pending.as_ref().is_none_or(|(old, _)| old.version < version) => {
+                entry.pending = Some((state, ticket));
+            }
+            None | Some(_) => return,
         }
-    }
-
-    /// Forgets what turned out wrong: the state at `version`, or whatever rests on a command
-    /// that failed.
-    pub(crate) fn forget<D: Decider>(&self, stream: StreamId, version: Version) {
-        let key = (TypeId::of::<D>(), stream);
-        let wrong = self
-            .0
-            .peek(&key)
-            .is_some_and(|entry| entry.version <= version || entry.fate() == Fate::Failed);
-        if wrong {
-            self.0.remove(&key);
-        }
+        self.0.insert(key, entry);
     }
 }

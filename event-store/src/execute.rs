@@ -7,6 +7,7 @@ use tokio::time::sleep;
 
 use crate::batch::replay;
 use crate::cache::Known;
+use crate::ticket::Fate;
 use crate::{Append, AppendError, Done, Error, ExecuteError, Meta, Refused, Store, Write};
 
 /// How often a command is decided before its caller is told to come back.
@@ -21,6 +22,8 @@ enum Source {
     Nothing,
     /// Whatever is remembered, be it stale or still on its way: the log will tell.
     Memory,
+    /// The log, and what others in this process have put on top of it since.
+    Latest,
     /// The log, so that the answer stands without an append.
     Log,
 }
@@ -82,7 +85,7 @@ impl Store {
                     if attempt > 0 {
                         sleep(delay(attempt, meta)).await;
                     }
-                    Source::Memory
+                    Source::Latest
                 }
             };
         }
@@ -95,31 +98,30 @@ impl Store {
         source: Source,
         streams: &[StreamId],
     ) -> Result<Vec<Known<D>>, Error> {
-        let remembered = || -> Option<Vec<Known<D>>> {
-            streams.iter().map(|stream| self.cache().get(*stream, false)).collect()
+        if source == Source::Nothing {
+            return Ok(streams.iter().map(|_| Known::default()).collect());
+        }
+        let latest = |stream: &StreamId| self.cache().latest::<D>(*stream);
+        let mut known: Vec<Option<Known<D>>> = match source {
+            Source::Memory => streams.iter().map(latest).collect(),
+            _ => streams.iter().map(|_| None).collect(),
         };
-        match source {
-            Source::Nothing => Ok(streams
-                .iter()
-                .map(|_| Known { state: D::default(), version: 0, made_by: None })
-                .collect()),
-            Source::Log => self.fold(streams).await,
-            Source::Memory => {
-                if let Some(known) = remembered() {
-                    return Ok(known);
-                }
-                let mut known = self.fold(streams).await?;
+        let missing = streams.iter().zip(&known).filter(|(_, known)| known.is_none());
+        let missing: Vec<StreamId> = missing.map(|(stream, _)| *stream).collect();
+        if !missing.is_empty() {
+            let mut folded = self.fold(&missing).await?.into_iter();
+            for (stream, known) in streams.iter().zip(&mut known).filter(|(_, k)| k.is_none()) {
+                *known = folded.next();
                 // While we looked, others may have decided on top of it: follow them.
-                for (stream, known) in streams.iter().zip(&mut known) {
-                    if let Some(later) = self.cache().get::<D>(*stream, false)
-                        && later.version > known.version
-                    {
-                        *known = later;
-                    }
+                if source != Source::Log
+                    && let Some(later) = latest(stream)
+                    && known.as_ref().is_none_or(|known| known.version < later.version)
+                {
+                    *known = Some(later);
                 }
-                Ok(known)
             }
         }
+        Ok(known.into_iter().flatten().collect())
     }
 
     async fn attempt<D: Decider>(
@@ -142,13 +144,10 @@ impl Store {
         }
         let joined;
         let state = match known.as_slice() {
-            [only] => &only.state,
+            [only] => &*only.state,
             several => {
-                joined = several
-                    .iter()
-                    .map(|known| known.state.clone())
-                    .reduce(D::join)
-                    .unwrap_or_default();
+                let states = several.iter().map(|known| D::clone(&known.state));
+                joined = states.reduce(D::join).unwrap_or_default();
                 &joined
             }
         };
@@ -190,9 +189,7 @@ impl Store {
             })?;
             let event_encoded = event.encode().map_err(|error| invalid(error.to_string()))?;
             encoded[at].push(event_encoded);
-            let known = &mut known[at];
-            known.state = std::mem::take(&mut known.state).evolve(event);
-            known.version += 1;
+            known[at].evolve(event);
         }
         let (mut writes, mut reads) = (Vec::new(), Vec::new());
         for ((stream, expected), events) in streams.iter().zip(&versions).zip(encoded) {
@@ -207,12 +204,20 @@ impl Store {
         let answers = (streams[0], versions[0]);
         let append = Append { meta: meta.clone(), writes, answers, refused: refused.clone() };
         let (ticket, answer) = self.submit(append, reads, after).map_err(ExecuteError::Append)?;
-        for ((stream, known), version) in streams.iter().zip(known).zip(&versions) {
-            if known.version > *version {
-                self.cache().put(*stream, Known { made_by: Some(ticket.clone()), ..known });
+        let changed = streams.iter().zip(known).zip(&versions);
+        let changed = changed.filter(|((_, known), version)| known.version > **version);
+        let changed: Vec<_> = changed.map(|((stream, known), _)| (*stream, known)).collect();
+        for (stream, known) in &changed {
+            let pending = Known { made_by: Some(ticket.clone()), ..known.clone() };
+            self.cache().put(*stream, pending);
+        }
+        let answer = answer.await;
+        if ticket.fate() == Fate::Written {
+            for (stream, known) in changed {
+                self.cache().put(stream, Known { made_by: None, ..known });
             }
         }
-        match (answer.await, refused) {
+        match (answer, refused) {
             (Ok(Done { replayed: false, .. }), Some(refused)) => {
                 Err(ExecuteError::Refused { refused, replayed: false })
             }
@@ -220,12 +225,7 @@ impl Store {
             (Err(AppendError::Refused(refused)), _) => {
                 Err(ExecuteError::Refused { refused, replayed: true })
             }
-            (Err(AppendError::Conflict { .. }), _) => {
-                for (stream, version) in streams.iter().zip(versions) {
-                    self.cache().forget::<D>(*stream, version);
-                }
-                Ok(Attempt::Lost)
-            }
+            (Err(AppendError::Conflict { .. }), _) => Ok(Attempt::Lost),
             (Err(error), _) => Err(ExecuteError::Append(error)),
         }
     }

@@ -89,7 +89,7 @@ impl Store {
     pub async fn load<D: Decider>(&self, stream: StreamId) -> Result<Loaded<D>, Error> {
         let mut known = self.fold::<D>(&[stream]).await?;
         let Known { state, version, .. } = known.remove(0);
-        Ok(Loaded { state, version })
+        Ok(Loaded { state: Arc::unwrap_or_clone(state), version })
     }
 
     /// The position of the last event in the log.
@@ -151,8 +151,7 @@ impl Store {
         &self,
         streams: &[StreamId],
     ) -> Result<Vec<Known<D>>, Error> {
-        let new = || Known { state: D::default(), version: 0, made_by: None };
-        let remembered = |stream: &StreamId| self.cache().get(*stream, true).unwrap_or_else(new);
+        let remembered = |stream: &StreamId| self.cache().written(*stream).unwrap_or_default();
         let mut known: Vec<Known<D>> = streams.iter().map(remembered).collect();
         let mut reading: Vec<usize> = (0..streams.len()).collect();
         while !reading.is_empty() {
@@ -165,9 +164,7 @@ impl Store {
                 while let Some(row) = rows.next_if(|row| row.stream_id == streams[at].id) {
                     let decoded = D::Event::decode(&row.event_type, &row.payload.0);
                     let event = decoded.map_err(|error| unreadable(streams[at], &row, &error))?;
-                    let known = &mut known[at];
-                    known.state = std::mem::take(&mut known.state).evolve(&event);
-                    known.version = row.stream_version;
+                    known[at].evolve(&event);
                     count += 1;
                 }
                 if count == PAGE {

@@ -27,7 +27,7 @@ const STANDBY_EVERY: Duration = Duration::from_millis(500);
 const POLL_EVERY: Duration = Duration::from_millis(250);
 
 /// How often an idle leader looks whether its stream is still there.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const CHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// The oldest NATS server that does what we ask of it: older ones answer OK and drop the fields
 /// that they do not know.
@@ -99,7 +99,7 @@ impl Relay {
         let mut grown = self.store.head_watch();
         let mut published = publisher.open(head(&mut connection).await?).await?;
         tracing::info!(log, position = published, "the relay leads");
-        let mut looked = Instant::now();
+        let mut checked = Instant::now();
         loop {
             // Reading on the connection that holds the lock proves that we still lead.
             grown.mark_unchanged();
@@ -111,7 +111,7 @@ impl Relay {
                     if faults.recovered() {
                         tracing::info!(log, position = published, "the relay goes on");
                     }
-                    looked = Instant::now();
+                    checked = Instant::now();
                     continue;
                 }
                 None => {}
@@ -122,8 +122,8 @@ impl Relay {
                 }
                 Some(error) => return Err(error.into()),
             }
-            if looked.elapsed() > LOOK_EVERY {
-                looked = Instant::now();
+            if checked.elapsed() > CHECK_EVERY {
+                checked = Instant::now();
                 if !publisher.stream_exists().await? {
                     published = publisher.open(head(&mut connection).await?).await?;
                     tracing::warn!(log, position = published, "the stream was gone: made again");
@@ -131,7 +131,7 @@ impl Relay {
                 }
                 faults.recovered();
             }
-            let poked = async {
+            let knock = async {
                 match &mut pokes {
                     Some(pokes) => pokes.next().await,
                     None => std::future::pending().await,
@@ -139,7 +139,7 @@ impl Relay {
             };
             tokio::select! {
                 Ok(()) = grown.changed() => {}
-                Some(_) = poked => {}
+                Some(_) = knock => {}
                 () = sleep(POLL_EVERY) => {}
             }
         }

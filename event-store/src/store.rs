@@ -89,6 +89,7 @@ impl Store {
             head: announce,
             poke: nats.map(|client| (client, format!("poke.{log}"))),
             connection: None,
+            away: false,
         };
         let store =
             Self(Arc::new(Shared { log, pool, queue, queued_bytes, head, cache: Cache::new() }));

@@ -45,6 +45,8 @@ pub struct Writer {
     pub(crate) head: watch::Sender<Position>,
     pub(crate) poke: Option<(async_nats::Client, String)>,
     pub(crate) connection: Option<PgConnection>,
+    /// Whether the last batch was given up: then nobody else waits as long until one comes through.
+    pub(crate) away: bool,
 }
 
 /// Why a round did not come through.
@@ -119,7 +121,7 @@ impl Writer {
         &mut self,
         mut waiting: Vec<Request>,
     ) -> Option<(Vec<Request>, Vec<Request>)> {
-        let started = Instant::now();
+        let give_up = Instant::now() + if self.away { Duration::ZERO } else { GIVE_UP_AFTER };
         let mut delay = RETRY_DELAY_MIN;
         let (mut alone, mut resent) = (false, false);
         loop {
@@ -142,7 +144,7 @@ impl Writer {
                     // Nobody was answered: the first one alone is either written or answered.
                     alone = waiting.len() == before;
                 }
-                Err(Failure::Lost(error)) if started.elapsed() < GIVE_UP_AFTER => {
+                Err(Failure::Lost(error)) if Instant::now() < give_up => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "append will be sent again"
@@ -151,7 +153,7 @@ impl Writer {
                     sleep(delay).await;
                     delay = (delay * 2).min(RETRY_DELAY_MAX);
                 }
-                Err(Failure::NoPartition(_)) if started.elapsed() < GIVE_UP_AFTER => {
+                Err(Failure::NoPartition(_)) if Instant::now() < give_up => {
                     self.make_partitions().await;
                     sleep(delay).await;
                     delay = (delay * 2).min(RETRY_DELAY_MAX);
@@ -166,6 +168,7 @@ impl Writer {
                 }
                 Err(Failure::Lost(error) | Failure::NoPartition(error)) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "append given up");
+                    self.away = true;
                     let why = error.to_string();
                     fail(waiting, || {
                         let error = Error::Database(sqlx::Error::Protocol(why.clone()));
@@ -191,6 +194,7 @@ impl Writer {
         };
         if !matches!(sent, Err(Failure::Lost(_))) {
             self.connection = Some(connection);
+            self.away = false;
         }
         sent
     }

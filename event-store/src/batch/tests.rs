@@ -34,7 +34,7 @@ fn request(id: u128, writes: &[(u128, Version)]) -> Request {
                 keep_refusal: true,
             },
             writes: writes.iter().map(write).collect(),
-            answers: writes.first().map_or((stream(0), 0), |(name, at)| (stream(*name), *at)),
+            answers: (stream(writes[0].0), writes[0].1),
             refused: None,
         },
         reads: Vec::new(),

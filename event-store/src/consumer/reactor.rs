@@ -247,7 +247,7 @@ struct Worker<'a, R> {
     faults: Backoff,
 }
 
-impl<'a, R: Reactor> Worker<'a, R> {
+impl<R: Reactor> Worker<'_, R> {
     async fn lead(&mut self, feed: &FeedHandle) -> End {
         loop {
             match parked::keys(self.hands.pool, &self.lease.consumer).await {

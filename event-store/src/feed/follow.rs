@@ -38,7 +38,7 @@ pub(super) async fn run(
     let mut pokes = nats.subscribe(wire::poke_subject(hub.store.log())).await.ok();
     let mut due = Instant::now();
     loop {
-        let poked = async {
+        let knock = async {
             match &mut pokes {
                 Some(pokes) => pokes.next().await.map(|poke| head_of(&poke.payload)),
                 None => std::future::pending().await,
@@ -49,7 +49,7 @@ pub(super) async fn run(
             arrived = arrivals.recv() => arrived.map_or(Next::Closed, Next::Arrived),
             _ = connection.changed() => Next::Connection,
             Ok(()) = grown.changed() => Next::Grown(*grown.borrow_and_update()),
-            Some(head) = poked => Next::Grown(head),
+            Some(head) = knock => Next::Grown(head),
             () = sleep_until(due) => Next::Due,
         };
         let connected = *connection.borrow_and_update();

@@ -18,7 +18,7 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
 
 /// How long JetStream keeps our consumer after we went silent.
-const INACTIVE_MAX: Duration = Duration::from_secs(60);
+const INACTIVE_MAX: Duration = Duration::from_mins(1);
 
 /// How long to wait for an answer of JetStream's.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(2);

@@ -1,6 +1,6 @@
-//! An event on its way through JetStream: a CloudEvent in binary mode, and back.
+//! An event on its way through JetStream: a `CloudEvents` message in binary mode, and back.
 //!
-//! Attributes travel as `ce-*` headers, the event's JSON as the body. What CloudEvents has no
+//! Attributes travel as `ce-*` headers, the event's JSON as the body. What `CloudEvents` has no
 //! name for is an extension attribute, so that an event can be rebuilt completely from its
 //! message and nobody needs to ask Postgres.
 

@@ -10,13 +10,13 @@ use schemas::Position;
 use crate::feed::wire::{self, Raw};
 
 /// How long the stream keeps a message, in total and at most. History lives in Postgres.
-const AGE_MAX: Duration = Duration::from_secs(72 * 60 * 60);
+const AGE_MAX: Duration = Duration::from_hours(72);
 const BYTES_MAX: i64 = 256 * 1024 * 1024;
 const MESSAGES_MAX: i64 = 1_000_000;
 
 /// How long JetStream remembers message ids: longer than any election of a stream leader, over
 /// which the relay sends the same message again.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
 
 /// Events before the head that a new stream starts with.
 const START_EVENTS_MAX: i64 = 1_000;
