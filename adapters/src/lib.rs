@@ -24,6 +24,9 @@ mod payment;
 mod record;
 mod shipping;
 
+#[cfg(test)]
+mod world;
+
 pub use config::{Config, ConfigError, Limits};
 pub use outcome::{Outcome, Rejection};
 pub use payment::Payments;

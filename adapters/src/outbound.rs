@@ -15,6 +15,9 @@ use tower_resilience_circuitbreaker::{CircuitBreakerError, CircuitBreakerLayer};
 use crate::outcome::{Outcome, read};
 use crate::{Config, ConfigError, Limits};
 
+#[cfg(test)]
+mod tests;
+
 /// So many failures in a row open the circuit.
 const FAILURES_TO_OPEN: usize = 5;
 /// So many calls are let through to try, once it has been open long enough. All of them must

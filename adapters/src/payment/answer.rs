@@ -8,6 +8,9 @@ use super::provider::Intent;
 use crate::outcome::{Outcome, Rejection};
 use crate::record::text;
 
+#[cfg(test)]
+mod tests;
+
 /// Declines after which another attempt of the same customer is not wanted, whatever the card:
 /// somebody took the card for stolen, lost, forged or misused.
 ///
@@ -26,40 +29,25 @@ const FINAL_DECLINES: [&str; 11] = [
     "stop_payment_order",
 ];
 
-/// What follows from an outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Next {
-    /// The aggregate is to know.
-    Record(Command),
-    /// Nothing follows yet: the same question is put again later.
-    Wait(String),
-    /// Nothing can follow as things are: somebody has to look.
-    Park(String),
-}
+/// What follows here.
+pub(super) type Next = crate::record::Next<Command>;
 
-impl Next {
-    /// What is unknown still has been recorded before: it is asked again later.
-    pub(super) fn or_wait(self) -> Self {
-        match self {
-            Self::Record(Command::RecordUnknown { .. }) => {
-                Self::Wait("the outcome is still unknown".to_owned())
-            }
-            next => next,
+/// What is unknown still has been recorded before: it is asked again later.
+pub(super) fn or_wait(next: Next) -> Next {
+    match next {
+        Next::Record(command) if matches!(*command, Command::RecordUnknown { .. }) => {
+            Next::Wait("the outcome is still unknown".to_owned())
         }
+        next => next,
     }
 }
 
 fn wait_or_park<T>(outcome: Outcome<T>) -> Next {
     match outcome {
         Outcome::Transient(why) | Outcome::Unknown(why) => Next::Wait(why),
-        Outcome::Rejected(rejection) => park(&rejection),
+        Outcome::Rejected(rejection) => Next::park(&rejection),
         Outcome::Ok(_) => Next::Park("the provider's answer makes no sense".to_owned()),
     }
-}
-
-fn park(rejection: &Rejection) -> Next {
-    let message = rejection.field("message").unwrap_or_default();
-    Next::Park(format!("the provider refuses the question: {}: {message}", rejection.code()))
 }
 
 /// Our own mistake: another question was put under the same key.
@@ -68,7 +56,7 @@ fn is_ours(rejection: &Rejection) -> bool {
 }
 
 fn record_state(intent: Intent) -> Next {
-    Next::Record(Command::RecordProviderState {
+    Next::record(Command::RecordProviderState {
         provider_ref: intent.id,
         status: intent.status,
         // Only what was held could be taken, and an uncaptured hold is the whole amount.
@@ -86,33 +74,33 @@ pub(super) fn authorised(op: u32, outcome: Outcome<Intent>) -> Next {
     let unknown = Command::RecordUnknown { op, operation: Operation::Authorise };
     match outcome {
         Outcome::Ok(intent) => match intent.status {
-            ProviderStatus::RequiresCapture => Next::Record(Command::RecordAuthorised {
+            ProviderStatus::RequiresCapture => Next::record(Command::RecordAuthorised {
                 op,
                 provider_ref: intent.id,
                 amount: intent.capturable,
                 until: intent.until,
             }),
-            ProviderStatus::RequiresMethod => Next::Record(Command::RecordDeclined {
+            ProviderStatus::RequiresMethod => Next::record(Command::RecordDeclined {
                 op,
                 provider_ref: Some(intent.id),
                 code: text("requires_payment_method"),
                 retryable: true,
             }),
             ProviderStatus::Succeeded | ProviderStatus::Cancelled => record_state(intent),
-            ProviderStatus::Processing => Next::Record(unknown),
+            ProviderStatus::Processing => Next::record(unknown),
         },
-        Outcome::Rejected(rejection) if is_ours(&rejection) => park(&rejection),
+        Outcome::Rejected(rejection) if is_ours(&rejection) => Next::park(&rejection),
         Outcome::Rejected(rejection) => {
             let code =
                 rejection.field("decline_code").map_or_else(|| rejection.code(), str::to_owned);
-            Next::Record(Command::RecordDeclined {
+            Next::record(Command::RecordDeclined {
                 op,
                 provider_ref: Intent::of(&rejection).map(|intent| intent.id),
                 retryable: rejection.status == 402 && !FINAL_DECLINES.contains(&code.as_str()),
                 code: text(&code),
             })
         }
-        Outcome::Unknown(_) => Next::Record(unknown),
+        Outcome::Unknown(_) => Next::record(unknown),
         Outcome::Transient(why) => Next::Wait(why),
     }
 }
@@ -123,24 +111,24 @@ pub(super) fn captured(op: u32, outcome: Outcome<Intent>) -> Next {
     match outcome {
         Outcome::Ok(intent) => match intent.status {
             ProviderStatus::Succeeded => {
-                Next::Record(Command::RecordCaptured { amount: intent.received })
+                Next::record(Command::RecordCaptured { amount: intent.received })
             }
-            ProviderStatus::Processing => Next::Record(unknown),
+            ProviderStatus::Processing => Next::record(unknown),
             _ => record_state(intent),
         },
-        Outcome::Rejected(rejection) if is_ours(&rejection) => park(&rejection),
+        Outcome::Rejected(rejection) if is_ours(&rejection) => Next::park(&rejection),
         // It was taken before, or let go of: the provider's record says which.
         Outcome::Rejected(rejection) => match Intent::of(&rejection) {
             Some(intent) if intent.status == ProviderStatus::Succeeded => {
-                Next::Record(Command::RecordCaptured { amount: intent.received })
+                Next::record(Command::RecordCaptured { amount: intent.received })
             }
             Some(intent) if intent.status == ProviderStatus::Cancelled => record_state(intent),
-            _ => Next::Record(Command::RecordCaptureFailed {
+            _ => Next::record(Command::RecordCaptureFailed {
                 code: text(&rejection.code()),
                 retryable: false,
             }),
         },
-        Outcome::Unknown(_) => Next::Record(unknown),
+        Outcome::Unknown(_) => Next::record(unknown),
         Outcome::Transient(why) => Next::Wait(why),
     }
 }
@@ -156,7 +144,7 @@ pub(super) fn voided(outcome: Outcome<Intent>) -> Next {
     };
     match intent {
         Ok(intent) if intent.status == ProviderStatus::Cancelled => {
-            Next::Record(Command::RecordVoided)
+            Next::record(Command::RecordVoided)
         }
         Ok(intent) => record_state(intent),
         Err(outcome) => wait_or_park(outcome),
@@ -166,9 +154,9 @@ pub(super) fn voided(outcome: Outcome<Intent>) -> Next {
 /// After asking to give money back: asked until there is an answer.
 pub(super) fn refunded(refund: RefundId, outcome: Outcome<Money>) -> Next {
     match outcome {
-        Outcome::Ok(amount) => Next::Record(Command::RecordRefunded { refund, amount }),
+        Outcome::Ok(amount) => Next::record(Command::RecordRefunded { refund, amount }),
         Outcome::Rejected(rejection) if !is_ours(&rejection) => {
-            Next::Record(Command::RecordRefundFailed { refund, code: text(&rejection.code()) })
+            Next::record(Command::RecordRefundFailed { refund, code: text(&rejection.code()) })
         }
         outcome => wait_or_park(outcome),
     }

@@ -8,7 +8,7 @@ use schemas::payment::{Event, Operation};
 use schemas::{Category, Clock, Fact, OrderId, PaymentId, Recorded};
 use uuid::Uuid;
 
-use crate::record::{poison, record};
+use crate::record::{Recorder, poison};
 use crate::{Config, ConfigError};
 use answer::Next;
 use provider::Provider;
@@ -21,8 +21,7 @@ const EVENTS_MAX: i64 = 1000;
 /// The adapter to the payment provider.
 #[derive(Debug)]
 pub struct Payments {
-    store: Store,
-    clock: Clock,
+    recorder: Recorder,
     provider: Provider,
 }
 
@@ -32,13 +31,14 @@ impl Payments {
     /// # Errors
     /// Where `config` is no good.
     pub fn new(store: Store, clock: Clock, config: &Config) -> Result<Self, ConfigError> {
-        Ok(Self { store, clock, provider: Provider::new(config)? })
+        let recorder = Recorder { store, clock, actor: ACTOR };
+        Ok(Self { recorder, provider: Provider::new(config)? })
     }
 
-    /// Puts the question that `fact` is; none where it is no question.
-    async fn ask(&self, payment: PaymentId, fact: &Event) -> Option<Next> {
+    /// Puts the question that `fact` is.
+    async fn ask(&self, payment: PaymentId, fact: &Event) -> Next {
         let provider = &self.provider;
-        Some(match fact {
+        match fact {
             Event::AuthorisationRequested { order, op, amount, method } => {
                 answer::authorised(*op, provider.hold(payment, *order, *op, *amount, method).await)
             }
@@ -55,17 +55,13 @@ impl Payments {
             Event::ProviderNotified { provider_ref, .. } => {
                 answer::state(payment, provider.retrieve(provider_ref).await)
             }
-            _ => return None,
-        })
+            _ => Next::Nothing,
+        }
     }
 
     /// Puts a question again of whose outcome nobody knows, unless that has been settled.
-    async fn ask_again(
-        &self,
-        event: &Recorded,
-        operation: Operation,
-    ) -> Result<Option<Next>, Fault> {
-        let read = self.store.read_stream(event.stream, 0, EVENTS_MAX).await;
+    async fn ask_again(&self, event: &Recorded, operation: Operation) -> Result<Next, Fault> {
+        let read = self.recorder.store.read_stream(event.stream, 0, EVENTS_MAX).await;
         let events = read.map_err(|error| Fault::System(error.to_string()))?;
         let facts = || {
             events.iter().filter_map(|event| match &event.fact {
@@ -76,15 +72,14 @@ impl Payments {
         let settled =
             |(version, fact): (i64, &Event)| version > event.version && settles(operation, fact);
         if facts().any(settled) {
-            return Ok(None);
+            return Ok(Next::Nothing);
         }
-        let asked =
+        let mut asked =
             facts().filter(|(version, fact)| *version < event.version && asks(operation, fact));
-        let Some((_, question)) = asked.last() else {
-            return Err(poison(event, "there is no question to this unknown outcome".to_owned()));
+        let Some((_, question)) = asked.next_back() else {
+            return Err(poison(event, "there is no question to this unknown outcome"));
         };
-        let next = self.ask(PaymentId::new(event.stream.id), question).await;
-        Ok(next.map(Next::or_wait))
+        Ok(answer::or_wait(self.ask(PaymentId::new(event.stream.id), question).await))
     }
 }
 
@@ -149,21 +144,12 @@ impl Reactor for Payments {
 
     async fn react(&self, event: &Recorded) -> Result<(), Fault> {
         let Some((order, fact)) = order_of(event) else {
-            return Err(poison(event, "this release cannot read it".to_owned()));
+            return Err(poison(event, "this release cannot read it"));
         };
         let next = match fact {
             Event::OutcomeUnknown { operation, .. } => self.ask_again(event, *operation).await?,
             fact => self.ask(PaymentId::new(event.stream.id), fact).await,
         };
-        match next {
-            None => Ok(()),
-            Some(Next::Record(command)) => {
-                let (store, clock) = (&self.store, self.clock);
-                record::<aggregates::payment::Payment>(store, clock, ACTOR, event, order, &command)
-                    .await
-            }
-            Some(Next::Wait(why)) => Err(Fault::System(why)),
-            Some(Next::Park(why)) => Err(poison(event, why)),
-        }
+        self.recorder.conclude::<aggregates::payment::Payment>(event, order, next).await
     }
 }

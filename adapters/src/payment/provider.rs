@@ -12,6 +12,9 @@ use crate::outbound::{Body, Outbound, Question};
 use crate::outcome::{Outcome, Rejection};
 use crate::{Config, ConfigError};
 
+#[cfg(test)]
+mod tests;
+
 /// How long money is held where the provider does not say: its own usual time.
 const HELD: TimeDelta = TimeDelta::days(7);
 /// Asks for the charge inside the intent, since only that says how long the money is held.

@@ -4,39 +4,24 @@ use schemas::shipping::Command;
 use serde_json::Value;
 
 use super::carrier::Shipment;
-use crate::outcome::{Outcome, Rejection};
+use crate::outcome::Outcome;
 use crate::record::text;
 
-/// What follows from an outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Next {
-    /// That was all.
-    Nothing,
-    /// The aggregate is to know.
-    Record(Command),
-    /// Nothing follows yet: the same question is put again later.
-    Wait(String),
-    /// Nothing can follow as things are: somebody has to look.
-    Park(String),
-}
-
-fn park(rejection: &Rejection) -> Next {
-    let message = rejection.field("message").unwrap_or_default();
-    Next::Park(format!("the carrier refuses the question: {}: {message}", rejection.code()))
-}
+/// What follows here.
+pub(super) type Next = crate::record::Next<Command>;
 
 /// After asking for a label: asked until there is an answer.
 pub(super) fn label(outcome: Outcome<Shipment>) -> Next {
     match outcome {
         Outcome::Ok(Shipment { id, tracking_code: Some(tracking_code), .. }) => {
-            Next::Record(Command::RecordLabel { carrier_ref: id, tracking_code })
+            Next::record(Command::RecordLabel { carrier_ref: id, tracking_code })
         }
         Outcome::Ok(_) => Next::Wait("the label has no number yet".to_owned()),
         Outcome::Rejected(rejection) if rejection.field("type") == Some("idempotency_error") => {
-            park(&rejection)
+            Next::park(&rejection)
         }
         Outcome::Rejected(rejection) => {
-            Next::Record(Command::RecordLabelRejected { code: text(&rejection.code()) })
+            Next::record(Command::RecordLabelRejected { code: text(&rejection.code()) })
         }
         Outcome::Transient(why) | Outcome::Unknown(why) => Next::Wait(why),
     }
@@ -47,7 +32,7 @@ pub(super) fn picked_up(outcome: Outcome<Value>) -> Next {
     match outcome {
         Outcome::Ok(_) => Next::Nothing,
         Outcome::Rejected(rejection) if rejection.code() == "PICKUP.EXISTS" => Next::Nothing,
-        Outcome::Rejected(rejection) => park(&rejection),
+        Outcome::Rejected(rejection) => Next::park(&rejection),
         Outcome::Transient(why) | Outcome::Unknown(why) => Next::Wait(why),
     }
 }
@@ -55,11 +40,59 @@ pub(super) fn picked_up(outcome: Outcome<Value>) -> Next {
 /// After giving a label back.
 pub(super) fn label_voided(outcome: Outcome<Value>) -> Next {
     match outcome {
-        Outcome::Ok(_) => Next::Record(Command::RecordLabelVoided),
+        Outcome::Ok(_) => Next::record(Command::RecordLabelVoided),
         Outcome::Rejected(rejection) if rejection.code() == "SHIPMENT.REFUND.EXISTS" => {
-            Next::Record(Command::RecordLabelVoided)
+            Next::record(Command::RecordLabelVoided)
         }
-        Outcome::Rejected(rejection) => park(&rejection),
+        Outcome::Rejected(rejection) => Next::park(&rejection),
         Outcome::Transient(why) | Outcome::Unknown(why) => Next::Wait(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize as _;
+    use serde_json::json;
+
+    use super::*;
+    use crate::outcome::Rejection;
+
+    fn rejected<T>(code: &str) -> Outcome<T> {
+        Outcome::Rejected(Rejection { status: 422, error: json!({ "code": code }) })
+    }
+
+    fn unclear<T>() -> [Outcome<T>; 2] {
+        [Outcome::Transient("busy".to_owned()), Outcome::Unknown("timed out".to_owned())]
+    }
+
+    #[test]
+    fn every_outcome_has_its_consequence() {
+        let bought = json!({ "id": "shp_1", "tracking_code": "EZ1" });
+        let label_of = |json| label(Outcome::Ok(Shipment::deserialize(json).unwrap()));
+        let (carrier_ref, tracking_code) = (text("shp_1"), text("EZ1"));
+        let recorded = Command::RecordLabel { carrier_ref, tracking_code };
+        assert_eq!(label_of(&bought), Next::record(recorded));
+        assert!(matches!(label_of(&json!({ "id": "shp_1" })), Next::Wait(_)));
+        let code = text("ADDRESS.VERIFY.FAILURE");
+        let refused = Next::record(Command::RecordLabelRejected { code });
+        assert_eq!(label(rejected("ADDRESS.VERIFY.FAILURE")), refused);
+
+        assert_eq!(picked_up(Outcome::Ok(json!({}))), Next::Nothing);
+        assert_eq!(picked_up(rejected("PICKUP.EXISTS")), Next::Nothing);
+        assert!(matches!(picked_up(rejected("PICKUP.LABEL.MISSING")), Next::Park(_)));
+
+        let voided = Next::record(Command::RecordLabelVoided);
+        assert_eq!(label_voided(Outcome::Ok(json!({}))), voided);
+        assert_eq!(label_voided(rejected("SHIPMENT.REFUND.EXISTS")), voided);
+        assert!(matches!(label_voided(rejected("SHIPMENT.REFUND.IN_TRANSIT")), Next::Park(_)));
+    }
+
+    #[test]
+    fn what_is_not_known_is_asked_again() {
+        assert!(unclear().into_iter().all(|outcome| matches!(label(outcome), Next::Wait(_))));
+        assert!(unclear().into_iter().all(|outcome| matches!(picked_up(outcome), Next::Wait(_))));
+        assert!(
+            unclear().into_iter().all(|outcome| matches!(label_voided(outcome), Next::Wait(_)))
+        );
     }
 }

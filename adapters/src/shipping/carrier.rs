@@ -8,6 +8,9 @@ use crate::outbound::{Body, Outbound, Question};
 use crate::outcome::{Outcome, Rejection};
 use crate::{Config, ConfigError};
 
+#[cfg(test)]
+mod tests;
+
 /// The weight we say a parcel has, in ounces, until the catalog knows better.
 const PARCEL_OUNCES: u32 = 16;
 

@@ -8,7 +8,7 @@ use schemas::shipping::Event;
 use schemas::{Category, Clock, Fact, FulfilmentId, Recorded};
 use uuid::Uuid;
 
-use crate::record::{poison, record};
+use crate::record::{Recorder, poison};
 use crate::{Config, ConfigError};
 use answer::Next;
 use carrier::Api;
@@ -19,8 +19,7 @@ const ACTOR: &str = "carrier-adapter";
 /// The adapter to the carrier.
 #[derive(Debug)]
 pub struct Carrier {
-    store: Store,
-    clock: Clock,
+    recorder: Recorder,
     api: Api,
 }
 
@@ -30,7 +29,8 @@ impl Carrier {
     /// # Errors
     /// Where `config` is no good.
     pub fn new(store: Store, clock: Clock, config: &Config) -> Result<Self, ConfigError> {
-        Ok(Self { store, clock, api: Api::new(config)? })
+        let recorder = Recorder { store, clock, actor: ACTOR };
+        Ok(Self { recorder, api: Api::new(config)? })
     }
 
     async fn ask(&self, fulfilment: FulfilmentId, fact: &Event) -> Next {
@@ -73,19 +73,11 @@ impl Reactor for Carrier {
 
     async fn react(&self, event: &Recorded) -> Result<(), Fault> {
         let Fact::Shipping(fact) = &event.fact else {
-            return Err(poison(event, "this release cannot read it".to_owned()));
+            return Err(poison(event, "this release cannot read it"));
         };
-        match self.ask(FulfilmentId::new(event.stream.id), fact).await {
-            Next::Nothing => Ok(()),
-            Next::Record(command) => {
-                let (store, clock, order) = (&self.store, self.clock, fact.order());
-                record::<aggregates::shipping::Shipping>(
-                    store, clock, ACTOR, event, order, &command,
-                )
-                .await
-            }
-            Next::Wait(why) => Err(Fault::System(why)),
-            Next::Park(why) => Err(poison(event, why)),
-        }
+        let next = self.ask(FulfilmentId::new(event.stream.id), fact).await;
+        let concluded =
+            self.recorder.conclude::<aggregates::shipping::Shipping>(event, fact.order(), next);
+        concluded.await
     }
 }
