@@ -71,8 +71,11 @@ impl<S: Saga> Draft<S> {
                 business_key: self.key,
             });
         }
-        let open = |step: &S::Step| self.journal.steps.get(step).is_some_and(Issued::is_open);
-        let answered = S::answers(input).filter(|(step, _)| open(step));
+        // An unknown outcome counts also where the step seemed to be answered: it was asked twice.
+        let waits = |sent: &Issued, answer| sent.is_open() || answer == Answer::Unknown;
+        let answered = S::answers(input).filter(|(step, answer)| {
+            self.journal.steps.get(step).is_some_and(|sent| waits(sent, *answer))
+        });
         self.emit(Event::InputReceived {
             source,
             input: stored,

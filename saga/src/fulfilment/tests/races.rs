@@ -157,3 +157,16 @@ fn r4_a_capture_of_unknown_outcome_is_cleared_up_although_the_order_is_undone() 
     world.act(Action::Cancel);
     ends(world.let_go(Who::Provider).let_go(Who::Clock), scenario, "cancelled");
 }
+
+/// The laws found this one: a webhook answers while the question is being put again. The payment
+/// takes that for a new question, and nobody cared for its outcome.
+#[test]
+fn r9_a_webhook_that_answers_before_the_question_is_put_again() {
+    let scenario = Scenario { card: Card::Declined, unknowns: 2, ..Scenario::FAIR };
+    let mut world = World::new(scenario);
+    world.hold(Who::Provider).hold(Who::Clock).run();
+    world.act(Action::Forget).run();
+    world.hold(Who::Saga).act(Action::Webhook).act(Action::Alarm).run();
+    world.act(Action::Forget).let_go(Who::Saga);
+    ends(world.let_go(Who::Provider).let_go(Who::Clock), scenario, "rejected");
+}

@@ -124,6 +124,8 @@ pub(super) struct World {
     pub(super) folded: Journal<Fulfilment>,
     seconds: i64,
     held_back: BTreeSet<Who>,
+    /// Whether a command got lost.
+    lossy: bool,
     /// For people: what happened, a word for each.
     pub(super) told: Vec<String>,
 }
@@ -149,6 +151,7 @@ impl World {
             folded: Journal::default(),
             seconds: 0,
             held_back: BTreeSet::new(),
+            lossy: false,
             told: Vec::new(),
         };
         for sku in ["mug", "tea"] {
@@ -260,6 +263,7 @@ impl World {
             Action::Execute(category) => self.execute(category),
             Action::Lose(category) => {
                 self.scenario.losses -= 1;
+                self.lossy = true;
                 self.issued.entry(category).or_default().pop_front();
             }
             Action::Answer => {
@@ -335,13 +339,15 @@ impl World {
             return;
         }
         let refused = match &command {
-            Command::Order { command, .. } => self.order.decide(command).is_err(),
-            Command::Payment { command, .. } => self.payment.decide(command).is_err(),
-            Command::Inventory { command } => self.inventory.decide(command).is_err(),
-            Command::Shipping { command, .. } => self.shipping.decide(command).is_err(),
+            Command::Order { command, .. } => self.order.decide(command).err().map(code),
+            Command::Payment { command, .. } => self.payment.decide(command).err().map(code),
+            Command::Inventory { command } => self.inventory.decide(command).err().map(code),
+            Command::Shipping { command, .. } => self.shipping.decide(command).err().map(code),
         };
-        // A refusal is not kept, so that the same may be asked again later.
-        if refused {
+        // The inbox parks what is refused. Nothing a saga asks for is, unless what it asked for
+        // before got lost; and then the same may be asked again later.
+        if let Some(code) = refused {
+            assert!(self.lossy, "refused {command:?}: {code}: {:#?}", self.told);
             return;
         }
         self.ledger.insert(id);
@@ -480,6 +486,11 @@ impl World {
             _ => (reserved, on_hand),
         })
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map`")]
+fn code(refusal: impl schemas::Refusal) -> &'static str {
+    refusal.code()
 }
 
 /// The name of a fact, without what is in it.
