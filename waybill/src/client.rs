@@ -16,6 +16,9 @@ const BUSY_WAIT: Duration = Duration::from_millis(200);
 /// How often a call is made again.
 const BUSY_ATTEMPTS_MAX: u32 = 50;
 
+/// How many rows of a list are asked for at once.
+const PAGE_ROWS: u32 = 200;
+
 /// A caller. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
@@ -34,8 +37,6 @@ pub(crate) struct Reply {
     pub status: u16,
     /// Whether this is the answer of an earlier time.
     pub replayed: bool,
-    /// The position of the last event that it wrote.
-    pub position: Option<i64>,
     /// The body.
     pub body: Value,
 }
@@ -86,6 +87,11 @@ impl Client {
         })
     }
 
+    /// The same for somebody else, who need not read what this one wrote.
+    pub(crate) fn apart(&self) -> Self {
+        Self { written: Arc::default(), ..self.clone() }
+    }
+
     /// Asks the command API for something, under a new key.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Reply> {
         self.post_as(path, body, &Ids::system().next().to_string()).await
@@ -111,13 +117,12 @@ impl Client {
                 tokio::time::sleep(BUSY_WAIT).await;
                 continue;
             }
-            let position = number(response.headers(), "commit-position");
             let replayed = response.headers().contains_key("idempotent-replayed");
-            if let Some(position) = position {
+            if let Some(position) = number(response.headers(), "commit-position") {
                 self.written.fetch_max(position, Ordering::Relaxed);
             }
             let body = response.json().await.with_context(|| format!("no JSON from {url}"))?;
-            return Ok(Reply { status, replayed, position, body });
+            return Ok(Reply { status, replayed, body });
         }
         bail!("{url} stays too busy")
     }
@@ -154,15 +159,20 @@ impl Client {
         bail!("{url} stays too busy")
     }
 
-    /// Every row of a list, page by page.
+    /// Every row of a list.
     pub(crate) async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        self.pages(path, PAGE_ROWS).await
+    }
+
+    /// Every row of a list, in pages of `limit`.
+    pub(crate) async fn pages(&self, path: &str, limit: u32) -> anyhow::Result<Vec<Value>> {
         let mut rows = Vec::new();
         let mut cursor = None;
         loop {
             let join = if path.contains('?') { '&' } else { '?' };
             let page = match &cursor {
-                None => format!("{path}{join}limit=200"),
-                Some(cursor) => format!("{path}{join}limit=200&cursor={cursor}"),
+                None => format!("{path}{join}limit={limit}"),
+                Some(cursor) => format!("{path}{join}limit={limit}&cursor={cursor}"),
             };
             let mut page = self.get(&page).await?;
             if let Some(Value::Array(data)) = page.get_mut("data").map(Value::take) {

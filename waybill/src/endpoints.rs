@@ -40,7 +40,8 @@ impl Endpoints {
         let (file, new) = (data_dir.join(FILE), data_dir.join("endpoints.new"));
         let write = || -> anyhow::Result<()> {
             let mut options = OpenOptions::new();
-            let mut open = options.create(true).write(true).truncate(true).mode(0o600).open(&new)?;
+            let mut open =
+                options.create(true).write(true).truncate(true).mode(0o600).open(&new)?;
             open.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
             Ok(fs::rename(&new, &file)?)
         };

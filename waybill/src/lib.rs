@@ -24,6 +24,7 @@ mod operator;
 mod options;
 mod output;
 mod platform;
+mod progress;
 mod role;
 mod supervisor;
 mod telemetry;

@@ -65,12 +65,20 @@ pub(crate) struct Health {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WebhookSecrets {
     /// What the payment provider signs its webhooks with.
-    #[arg(long, env = "WAYBILL_PAYMENT_WEBHOOK_SECRET", value_name = "SECRET",
-          hide_env_values = true)]
+    #[arg(
+        long,
+        env = "WAYBILL_PAYMENT_WEBHOOK_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
     pub payment_webhook_secret: String,
     /// What the carrier signs its webhooks with.
-    #[arg(long, env = "WAYBILL_CARRIER_WEBHOOK_SECRET", value_name = "SECRET",
-          hide_env_values = true)]
+    #[arg(
+        long,
+        env = "WAYBILL_CARRIER_WEBHOOK_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
     pub carrier_webhook_secret: String,
 }
 

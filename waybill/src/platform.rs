@@ -77,16 +77,15 @@ impl Platform {
 
 /// A client that keeps trying: a NATS that is away delays delivery and stops nothing.
 async fn connect_nats(url: &str) -> anyhow::Result<async_nats::Client> {
-    let servers: Vec<async_nats::ServerAddr> = url
-        .split(',')
-        .map(|server| server.trim().parse())
-        .collect::<Result<_, _>>()
-        .map_err(|error| {
-            Misconfigured::error(format!(
-                "NATS_URL (--nats-url) is not an address: {error}; it should look like \
+    let servers: Vec<async_nats::ServerAddr> =
+        url.split(',').map(|server| server.trim().parse()).collect::<Result<_, _>>().map_err(
+            |error| {
+                Misconfigured::error(format!(
+                    "NATS_URL (--nats-url) is not an address: {error}; it should look like \
                  nats://user:password@host:4222"
-            ))
-        })?;
+                ))
+            },
+        )?;
     let mut options = async_nats::ConnectOptions::new()
         .name(CLIENT_NAME)
         .retry_on_initial_connect()

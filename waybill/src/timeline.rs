@@ -130,14 +130,18 @@ fn detail(event_type: &str, data: &Value) -> String {
             format!("{} by {}", amount("amount"), data["method"].as_str().unwrap_or_default())
         }
         "payment.declined" | "payment.capture_failed" => text("code"),
-        "payment.created" | "payment.authorised" | "payment.capture_requested"
-        | "payment.captured" | "payment.refund_requested" | "payment.refunded"
+        "payment.created"
+        | "payment.authorised"
+        | "payment.capture_requested"
+        | "payment.captured"
+        | "payment.refund_requested"
+        | "payment.refunded"
         | "payment.late_money_detected" => amount("amount"),
         "payment.voided" if data["never_authorised"] == true => "nothing was ever held".to_owned(),
-        "inventory.reserved" | "inventory.reservation_released"
-        | "inventory.reservation_committed" | "inventory.reservation_expired" => {
-            units(&data["units"])
-        }
+        "inventory.reserved"
+        | "inventory.reservation_released"
+        | "inventory.reservation_committed"
+        | "inventory.reservation_expired" => units(&data["units"]),
         "inventory.reservation_rejected" | "inventory.partially_reserved" => {
             shortages(&data["short"])
         }

@@ -36,11 +36,6 @@ impl Checks {
         if holds { self.met(what) } else { self.missed(what) }
     }
 
-    /// How many were not met so far.
-    pub(super) fn missed_so_far(&self) -> u32 {
-        self.missed
-    }
-
     fn met(&mut self, what: impl Display) {
         self.met += 1;
         let mark = self.output.paint(Style::Good, "✓");

@@ -26,14 +26,13 @@ pub(super) async fn play(
         output.line(output.paint(Style::Bold, text));
     };
     title("The final read model");
-    shop.caught_up().await?;
+    shop.at_rest().await?;
     let orders = shop.orders(None).await?;
     for order in &orders {
         timeline::summary(output, order);
     }
-    let amount = |order: &Value, name: &str| {
-        order["totals"][name]["amount"].as_i64().unwrap_or_default()
-    };
+    let amount =
+        |order: &Value, name: &str| order["totals"][name]["amount"].as_i64().unwrap_or_default();
     let sum = |name: &str| orders.iter().map(|order| amount(order, name)).sum::<i64>();
     let open = orders.iter().filter(|order| !closed(order)).count();
     checks.equal("every order has come to its end", &open, &0);

@@ -2,8 +2,9 @@
 //!
 //! [`stage`] runs `waybill up` as a process of its own, so that it can be killed; [`shop`] speaks
 //! to the APIs; [`story`] plays seven scenes and [`ending`] looks at the books; [`replay`] plays
-//! a real shop's purchase log instead.
+//! a real shop's purchase log instead, and [`balance`] compares the books to the cent.
 
+mod balance;
 mod check;
 mod ending;
 mod purchases;

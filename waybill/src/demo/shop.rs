@@ -10,10 +10,18 @@ use crate::client::{Client, Reply};
 use crate::endpoints::Endpoints;
 use crate::operator::orders::sample_address;
 
-/// How often to look whether something has come about.
-const LOOK: Duration = Duration::from_millis(15);
+/// How often to look whether something has come about: first and, doubling, at last.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(160));
+/// How many orders of a customer are asked for at once: few, so that there are pages.
+const HISTORY_PAGE: u32 = 10;
+/// How many payments of the provider's books are asked for at once.
+const BOOKS_PAGE: u32 = 1000;
 /// How long anything may take to come about.
 const PATIENCE: Duration = Duration::from_secs(45);
+
+/// How long the log must stand still to be at rest, and how often that is looked at.
+const REST: Duration = Duration::from_millis(500);
+const RESTS_MAX: u32 = 120;
 
 /// A payment method that is taken, and one that is declined, as the usual tests have them.
 pub(super) const GOOD_CARD: &str = "pm_card_visa";
@@ -39,6 +47,11 @@ impl Shop {
         })
     }
 
+    /// The same for somebody else, who need not read what this one wrote.
+    pub(super) fn apart(&self) -> Self {
+        Self { client: self.client.apart(), books: self.books.clone() }
+    }
+
     /// A customer who was never seen before.
     pub(super) fn new_customer() -> CustomerId {
         CustomerId::new(Ids::system().next())
@@ -52,12 +65,17 @@ impl Shop {
     }
 
     /// The body that places an order.
-    pub(super) fn order_body(customer: CustomerId, lines: &[Line<'_>], card: &str) -> Value {
+    pub(super) fn order_body(
+        customer: CustomerId,
+        currency: Currency,
+        lines: &[Line<'_>],
+        card: &str,
+    ) -> Value {
         let lines: Vec<_> = lines
             .iter()
             .map(|(sku, quantity, cents)| {
                 json!({ "sku": sku, "title": sku, "quantity": quantity,
-                        "unit_price": Money::new(*cents, Currency::EUR) })
+                        "unit_price": Money::new(*cents, currency) })
             })
             .collect();
         json!({ "customer": customer, "lines": lines, "payment_method": card,
@@ -71,7 +89,7 @@ impl Shop {
 
     /// Places an order, and gives its id.
     pub(super) async fn place(&self, lines: &[Line<'_>], card: &str) -> anyhow::Result<String> {
-        let body = Self::order_body(Self::new_customer(), lines, card);
+        let body = Self::order_body(Self::new_customer(), Currency::EUR, lines, card);
         let reply = self.client.post("/v1/orders", &body).await?.succeeded()?;
         Ok(reply.text("/id")?.to_owned())
     }
@@ -108,11 +126,12 @@ impl Shop {
         self.wait_for(&path, &format!("{field} {value}"), |page| page[field] == value).await
     }
 
-    /// Waits until the order's saga has ended: everything that was to be undone is undone.
+    /// Waits until the order's saga has ended, and every read model has heard of it.
     pub(super) async fn settled(&self, order: &str) -> anyhow::Result<Value> {
         let page = self.order(order).await?;
         let saga = page["links"]["saga"].as_str().context("no link to the saga")?.to_owned();
         self.wait_for(&saga, "its end", |saga| !saga["outcome"].is_null()).await?;
+        self.caught_up().await?;
         self.order(order).await
     }
 
@@ -145,7 +164,6 @@ impl Shop {
     pub(super) async fn fulfil(&self, order: &str) -> anyhow::Result<Value> {
         self.pack(order).await?;
         self.hand_over(order).await?;
-        self.until(order, "status", "completed").await?;
         self.settled(order).await
     }
 
@@ -178,7 +196,9 @@ impl Shop {
     /// Waits until every read model has seen the whole log.
     pub(super) async fn caught_up(&self) -> anyhow::Result<()> {
         let behind = |page: &Value| {
-            page["data"].as_array().is_some_and(|rows| rows.iter().all(|row| row["lag_events"] == 0))
+            page["data"]
+                .as_array()
+                .is_some_and(|rows| rows.iter().all(|row| row["lag_events"] == 0))
         };
         self.wait_for("/v1/projections", "no lag", behind).await?;
         Ok(())
@@ -198,13 +218,62 @@ impl Shop {
         Ok((number("authorised_open"), number("captured"), number("refunded")))
     }
 
+    /// Everything in the provider's own books.
+    pub(super) async fn all_books(&self) -> anyhow::Result<Vec<Value>> {
+        let mut all: Vec<Value> = Vec::new();
+        loop {
+            let after = all.last().and_then(|last| last["id"].as_str());
+            let after = after.map(|id| format!("&starting_after={id}")).unwrap_or_default();
+            let mut books =
+                self.books.get(&format!("/sandbox/books?limit={BOOKS_PAGE}{after}")).await?;
+            if let Some(Value::Array(intents)) = books.get_mut("intents").map(Value::take) {
+                all.extend(intents);
+            }
+            if books["has_more"] != true {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// A customer's orders, page by page.
+    pub(super) async fn history(&self, customer: CustomerId) -> anyhow::Result<Vec<Value>> {
+        let path = format!("/v1/orders?sort=placed_at&filter[customer]={customer}");
+        self.client.pages(&path, HISTORY_PAGE).await
+    }
+
+    /// The stock of every sku.
+    pub(super) async fn all_stock(&self) -> anyhow::Result<Vec<Value>> {
+        self.client.list("/v1/stock").await
+    }
+
+    /// How many events the read model that is furthest behind has to go.
+    pub(super) async fn lag(&self) -> anyhow::Result<i64> {
+        let rows = self.projections().await?;
+        Ok(rows.iter().filter_map(|row| row["lag_events"].as_i64()).max().unwrap_or_default())
+    }
+
+    /// Waits until the log has come to rest and every read model has seen all of it.
+    pub(super) async fn at_rest(&self) -> anyhow::Result<()> {
+        let mut head = None;
+        for _ in 0..RESTS_MAX {
+            self.caught_up().await?;
+            let now = self.projections().await?.first().map(|row| row["head"].clone());
+            if now == head {
+                return Ok(());
+            }
+            head = now;
+            tokio::time::sleep(REST).await;
+        }
+        bail!("the log does not come to rest")
+    }
+
     async fn wait_for(
         &self,
         path: &str,
         what: &str,
         holds: impl Fn(&Value) -> bool,
     ) -> anyhow::Result<Value> {
-        let mut last = None;
+        let (mut last, mut wait) = (None, LOOKS.0);
         let looked = async {
             loop {
                 let found = self.client.get_if_found(path).await?;
@@ -214,7 +283,8 @@ impl Shop {
                     }
                     last = Some(page);
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LOOKS.1);
             }
         };
         match tokio::time::timeout(PATIENCE, looked).await {

@@ -13,7 +13,7 @@ use crate::exit::Misconfigured;
 
 /// The user that Postgres runs as where this process is root, which Postgres refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Servant {
+pub(crate) struct Servant {
     pub(super) uid: Uid,
     pub(super) gid: Gid,
     pub(super) name: String,

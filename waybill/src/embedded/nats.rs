@@ -44,7 +44,8 @@ impl Nats {
         );
         let mut options = fs::OpenOptions::new();
         let open = options.create(true).write(true).truncate(true).mode(0o600).open(&configuration);
-        let mut written = open.with_context(|| format!("cannot make {}", configuration.display()))?;
+        let mut written =
+            open.with_context(|| format!("cannot make {}", configuration.display()))?;
         std::io::Write::write_all(&mut written, text.as_bytes())
             .with_context(|| format!("cannot write {}", configuration.display()))?;
         let process = Process::start(Program {

@@ -154,7 +154,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
 
 impl Place {
     fn body(&self) -> anyhow::Result<Value> {
-        let customer = self.customer.unwrap_or_else(|| CustomerId::new(schemas::Ids::system().next()));
+        let customer =
+            self.customer.unwrap_or_else(|| CustomerId::new(schemas::Ids::system().next()));
         let lines = self.lines.iter().map(|line| {
             let unit_price = parse_money(&line.price, self.currency)?;
             Ok(json!({ "sku": line.sku, "title": line.sku, "quantity": line.quantity,
@@ -190,7 +191,9 @@ pub(crate) fn parse_money(text: &str, currency: Currency) -> anyhow::Result<Mone
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let numeric = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     if whole.is_empty() || !numeric(whole) || !numeric(fraction) || fraction.len() > digits {
-        anyhow::bail!("`{text}` is no amount of {currency}: it looks like 12 or has at most {digits} decimal digits");
+        anyhow::bail!(
+            "`{text}` is no amount of {currency}: it looks like 12 or has at most {digits} decimal digits"
+        );
     }
     let minor = format!("{whole}{fraction:0<digits$}");
     Ok(Money::new(minor.parse().context("the amount is too large")?, currency))

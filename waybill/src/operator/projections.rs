@@ -1,17 +1,16 @@
 //! `waybill projections list | rebuild`: how the read models stand, and making one anew.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use event_store::Store;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::endpoints::{DATA_DIR_DEFAULT, Endpoints};
 use crate::exit::{Ending, Misconfigured};
 use crate::options;
 use crate::output::{Output, Style};
+use crate::progress::Progress;
 use crate::role;
 
 /// Maintain, list or rebuild the read models.
@@ -114,13 +113,12 @@ async fn list(output: Output, store: &Store) -> anyhow::Result<()> {
 
 /// Rebuilds `name` with a progress bar, and says what came of it.
 async fn rebuild(output: Output, store: &Store, name: &str) -> anyhow::Result<()> {
-    let bar = progress_bar("events");
+    let mut bar = Progress::new("events", 0);
     let rebuilt = projections::rebuild(store, name, |progress| {
-        bar.set_length(progress.total.unsigned_abs());
-        bar.set_position(progress.done.unsigned_abs());
+        bar.set(progress.done.unsigned_abs(), progress.total.unsigned_abs());
     })
     .await;
-    bar.finish_and_clear();
+    drop(bar);
     let rebuilt = rebuilt.with_context(|| format!("{name} was not rebuilt"))?;
     let changed = if rebuilt.unchanged {
         output.paint(Style::Good, "nothing changed")
@@ -134,15 +132,4 @@ async fn rebuild(output: Output, store: &Store, name: &str) -> anyhow::Result<()
         rebuilt.took.as_millis()
     ));
     Ok(())
-}
-
-/// A bar on standard error, where that is a terminal; a silent one elsewhere.
-pub(crate) fn progress_bar(what: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-    let template = format!("{{bar:40.cyan}} {{pos}} of {{len}} {what}, {{per_sec}}, {{eta}} left");
-    if let Ok(style) = ProgressStyle::with_template(&template) {
-        bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

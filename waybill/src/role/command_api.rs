@@ -15,8 +15,12 @@ use crate::{health, options};
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Where the command API listens.
-    #[arg(long, env = "WAYBILL_COMMAND_ADDR", value_name = "ADDR:PORT",
-          default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        env = "WAYBILL_COMMAND_ADDR",
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:8080"
+    )]
     command_addr: SocketAddr,
     #[command(flatten)]
     log: options::Log,

@@ -33,11 +33,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
 }
 
 /// Starts every projection.
-pub(super) fn start(
-    supervisor: &mut Supervisor,
-    platform: &Platform,
-    feed: FeedHandle,
-) {
+pub(super) fn start(supervisor: &mut Supervisor, platform: &Platform, feed: FeedHandle) {
     let (store, clock) = (platform.store.clone(), platform.clock);
     supervisor.run(Stage::Consumer, "projections", |drain| async move {
         projections::run_all(store, feed, clock, drain).await;

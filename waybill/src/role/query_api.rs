@@ -19,8 +19,12 @@ const READER: &str = "waybill_read";
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Where the query API listens.
-    #[arg(long, env = "WAYBILL_QUERY_ADDR", value_name = "ADDR:PORT",
-          default_value = "127.0.0.1:8081")]
+    #[arg(
+        long,
+        env = "WAYBILL_QUERY_ADDR",
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:8081"
+    )]
     query_addr: SocketAddr,
     #[command(flatten)]
     log: options::Log,

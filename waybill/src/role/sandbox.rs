@@ -18,12 +18,20 @@ use crate::supervisor::{Signals, Stage, Supervisor};
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Where the payment provider listens.
-    #[arg(long, env = "WAYBILL_SANDBOX_PAYMENT_ADDR", value_name = "ADDR:PORT",
-          default_value = "127.0.0.1:8082")]
+    #[arg(
+        long,
+        env = "WAYBILL_SANDBOX_PAYMENT_ADDR",
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:8082"
+    )]
     payment_addr: SocketAddr,
     /// Where the carrier listens.
-    #[arg(long, env = "WAYBILL_SANDBOX_CARRIER_ADDR", value_name = "ADDR:PORT",
-          default_value = "127.0.0.1:8083")]
+    #[arg(
+        long,
+        env = "WAYBILL_SANDBOX_CARRIER_ADDR",
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:8083"
+    )]
     carrier_addr: SocketAddr,
     /// The key that callers of the payment provider must bring.
     #[arg(long, env = "WAYBILL_PAYMENT_SECRET_KEY", value_name = "KEY", hide_env_values = true)]

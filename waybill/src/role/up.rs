@@ -182,7 +182,8 @@ fn start_roles(
         carrier_url: endpoints.carrier_url.clone(),
         carrier_secret_key: secret("ez_test"),
     };
-    let mut sandbox = Sandbox::new((&outside.payment_secret_key, &outside.carrier_secret_key), &secrets);
+    let mut sandbox =
+        Sandbox::new((&outside.payment_secret_key, &outside.carrier_secret_key), &secrets);
     sandbox.tell(&endpoints.command_url);
     sandbox.keep(&data_dir.join("sandbox"))?;
     sandbox.start(supervisor, listeners.payment, listeners.carrier);
