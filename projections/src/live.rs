@@ -48,7 +48,9 @@ impl<P: Projection> Projector for Live<P> {
         }
         let mut fold = Fold::<P>::new();
         fold.fetch(&self.table, tx, events.iter().map(Arc::as_ref)).await?;
-        events.iter().for_each(|event| fold.apply(event));
+        for event in events {
+            fold.apply(event);
+        }
         fold.write(&self.table, tx).await?;
         Ok(())
     }

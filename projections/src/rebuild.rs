@@ -229,7 +229,9 @@ impl<P: Projection> Builder<P> {
             if self.indexed {
                 self.fold.fetch(&self.shadow, &mut connection, page.events.iter()).await?;
             }
-            page.events.iter().for_each(|event| self.fold.apply(event));
+            for event in &page.events {
+                self.fold.apply(event);
+            }
             self.events += i64::try_from(page.events.len()).unwrap_or(i64::MAX);
             self.done = page.through;
             if self.fold.len() >= ROWS_MAX {

@@ -202,6 +202,7 @@ impl Row {
     }
 
     fn settle(&mut self, step: &str, succeeded: bool, at: Timestamp) {
+        self.timers.0.retain(|timer| timer.name != step);
         if let Some(known) = self.steps.0.iter_mut().find(|known| known.step == step) {
             known.status = if succeeded { StepStatus::Succeeded } else { StepStatus::Failed };
             known.settled_at = Some(at);

@@ -62,15 +62,15 @@ impl Api {
                 let detail = "the read model has not seen that position yet; try again";
                 Problem::unavailable("projection_behind", detail).extra("position", position)
             }
-            WaitError::Database(error) => database(error),
+            WaitError::Database(error) => database(&error),
         })
     }
 }
 
 /// A read that failed.
-pub(crate) fn database(error: sqlx::Error) -> Problem {
+pub(crate) fn database(error: &sqlx::Error) -> Problem {
     match error {
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Problem::internal(&error),
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Problem::internal(error),
         _ => {
             tracing::error!(
                 error = &error as &dyn std::error::Error,

@@ -58,3 +58,74 @@ pub fn router(config: Config) -> Router {
         .with_state(Api::new(pool, &cursor_secret));
     web::edge(routes, Edge::new(checks, move || ids.next()))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use sqlx::postgres::PgPoolOptions;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    /// Asks a query API whose database is nowhere.
+    async fn ask(path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+        let pool = PgPoolOptions::new()
+            .acquire_timeout(std::time::Duration::from_millis(100))
+            .connect_lazy("postgres://nobody@127.0.0.1:1/nowhere")
+            .unwrap();
+        let config = Config { pool, ids: Ids::system(), cursor_secret: "secret".to_owned() };
+        let mut request = Request::get(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = router(config).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), 64 * 1024).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        (status, body["code"].as_str().unwrap_or_default().to_owned())
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_asked_is_refused_before_anything_is_read() {
+        let digits = "0".repeat(32);
+        for (path, status, code) in [
+            ("/v1/orders?filter[colour]=red", 400, "invalid_parameter"),
+            ("/v1/orders?filter[status]=lost", 400, "invalid_parameter"),
+            ("/v1/orders?filter[status]=", 400, "invalid_parameter"),
+            ("/v1/orders?filter[customer]=ord_1", 400, "invalid_parameter"),
+            ("/v1/orders?filter[placed_at][gte]=yesterday", 400, "invalid_parameter"),
+            ("/v1/orders?sort=total", 400, "invalid_parameter"),
+            ("/v1/orders?limit=0", 400, "invalid_parameter"),
+            ("/v1/orders?limit=201", 400, "invalid_parameter"),
+            ("/v1/orders?limit=2&limit=3", 400, "invalid_parameter"),
+            ("/v1/orders?cursor=00", 400, "cursor_mismatch"),
+            ("/v1/orders/ord_7", 400, "invalid_id"),
+            (&format!("/v1/orders/pay_{digits}"), 400, "invalid_id"),
+            (&format!("/v1/orders/ord_{digits}/events?page=2"), 400, "invalid_parameter"),
+            (&format!("/v1/orders/ord_{digits}/events?cursor=zz"), 400, "cursor_mismatch"),
+            (&format!("/v1/orders/ord_{digits}/shipments?limit=2"), 400, "invalid_parameter"),
+            ("/v1/stock/a%20b", 400, "invalid_id"),
+            ("/v1/stock?cursor=zz", 400, "cursor_mismatch"),
+            ("/v1/payments/x", 400, "invalid_id"),
+            ("/v1/sagas/x", 400, "invalid_id"),
+            ("/v1/nothing", 404, "not_found"),
+        ] {
+            assert_eq!(ask(path, &[]).await, (status, code.to_owned()), "{path}");
+        }
+        for position in ["-1", "x", "1.0"] {
+            let (status, code) = ask("/v1/orders", &[("min-position", position)]).await;
+            assert_eq!((status, code.as_str()), (400, "invalid_header"), "{position}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_away_is_worth_another_try() {
+        for path in ["/v1/orders", "/v1/stock/mug", "/v1/projections"] {
+            let (status, code) = ask(path, &[]).await;
+            assert_eq!((status, code.as_str()), (503, "dependency_unavailable"), "{path}");
+        }
+        assert_eq!(ask("/readyz", &[]).await, (503, "not_ready".to_owned()));
+        assert_eq!(ask("/livez", &[]).await.0, 200);
+    }
+}

@@ -30,7 +30,7 @@ async fn one(
     wanted: Wanted,
 ) -> Result<Response, Problem> {
     let seen = api.fresh("order_detail", &wanted).await?;
-    let row = order_detail::get(&api.pool, order).await.map_err(database)?;
+    let row = order_detail::get(&api.pool, order).await.map_err(|error| database(&error))?;
     let Some(row) = row else { return Ok(missing(seen, "order")) };
     Ok(versioned(seen, &wanted, row.version, Detail::of(row)))
 }
@@ -160,7 +160,7 @@ async fn events(
     let seen = api.fresh("order_timeline", &wanted).await?;
     let position = after.unwrap_or_default();
     let rows = order_timeline::list(&api.pool, order, position, i64::from(limit) + 1).await;
-    let mut rows = rows.map_err(database)?;
+    let mut rows = rows.map_err(|error| database(&error))?;
     if rows.is_empty() && after.is_none() {
         return Ok(missing(seen, "order"));
     }

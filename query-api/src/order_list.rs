@@ -110,7 +110,7 @@ async fn list(
     let after = key.and_then(Key::place);
     // One more than asked for tells whether there is another page.
     let rows = order_summary::list(&api.pool, &filter, sort, after, i64::from(limit) + 1).await;
-    let cut = Cut::new(rows.map_err(database)?, limit as usize, key);
+    let cut = Cut::new(rows.map_err(|error| database(&error))?, limit as usize, key);
     let page = cut.page(&api.cursors, &binding).map_err(|error| Problem::internal(&error))?;
     Ok((seen, page.linked(&uri)).into_response())
 }
@@ -257,7 +257,7 @@ mod tests {
     fn a_cursor_is_bound_to_filter_and_sort_and_not_to_the_limit() {
         let asked = |sort, limit, statuses: &[Status]| {
             let statuses = statuses.to_vec();
-            Asked { sort, limit, statuses, ..Asked::default() }.binding()
+            Asked { statuses, sort, limit, ..Asked::default() }.binding()
         };
         let both = [Status::Pending, Status::Rejected];
         let turned = [Status::Rejected, Status::Pending];

@@ -13,6 +13,6 @@ pub(crate) fn routes() -> Router<Api> {
 }
 
 async fn list(State(api): State<Api>) -> Result<Page<Status>, Problem> {
-    let found = projections::list(&api.pool).await.map_err(database)?;
+    let found = projections::list(&api.pool).await.map_err(|error| database(&error))?;
     Ok(Page::new(found, None, None))
 }

@@ -28,7 +28,7 @@ async fn list(
     wanted: Wanted,
 ) -> Result<Response, Problem> {
     let seen = api.fresh("shipment_tracking", &wanted).await?;
-    let rows = shipment_tracking::list(&api.pool, order).await.map_err(database)?;
+    let rows = shipment_tracking::list(&api.pool, order).await.map_err(|error| database(&error))?;
     let page = Page::new(rows.into_iter().map(Shipment::of).collect(), None, None);
     Ok((seen, page).into_response())
 }

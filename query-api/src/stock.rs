@@ -24,7 +24,7 @@ async fn one(
     wanted: Wanted,
 ) -> Result<Response, Problem> {
     let seen = api.fresh("stock_level", &wanted).await?;
-    let row = stock_level::get(&api.pool, &sku).await.map_err(database)?;
+    let row = stock_level::get(&api.pool, &sku).await.map_err(|error| database(&error))?;
     let Some(row) = row else { return Ok(missing(seen, "sku")) };
     Ok(versioned(seen, &wanted, row.version, Level::of(row)))
 }
@@ -49,7 +49,7 @@ async fn list(
     let seen = api.fresh("stock_level", &wanted).await?;
     let after = after.as_ref().map(Sku::as_str);
     let rows = stock_level::list(&api.pool, after, i64::from(limit) + 1).await;
-    let mut rows = rows.map_err(database)?;
+    let mut rows = rows.map_err(|error| database(&error))?;
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
     let last = rows.last().filter(|_| more).map(|row| &row.sku.0);

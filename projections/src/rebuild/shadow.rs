@@ -11,8 +11,8 @@ pub(super) async fn create(
     shadow: &str,
 ) -> Result<(), sqlx::Error> {
     execute(connection, format!("drop table if exists {SCHEMA}.{shadow}")).await?;
-    let like = format!("{SCHEMA}.{live} including all excluding indexes");
-    execute(connection, format!("create table {SCHEMA}.{shadow} (like {like})")).await?;
+    let columns = format!("like {SCHEMA}.{live} including all excluding indexes");
+    execute(connection, format!("create table {SCHEMA}.{shadow} ({columns})")).await?;
     let options: Option<String> = sqlx::query_scalar(
         "select array_to_string(reloptions, ', ') from pg_class where oid = $1::regclass",
     )
