@@ -88,6 +88,7 @@ impl<S: Saga> Reaction<S> {
 
 /// What a saga wants done.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "most outputs are commands")]
 pub enum Output<S: Saga> {
     /// Ask somebody. A step sent again is a new attempt with a new command id, so this takes a
     /// definite failure before it, or a command that may be carried out twice.
@@ -178,12 +179,12 @@ impl Name for Never {
 
 /// Makes an enum of names.
 macro_rules! names {
-    ($(#[$meta:meta])* pub enum $name:ident {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident {
         $($(#[$doc:meta])* $variant:ident = $text:literal,)+
     }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name {
+        $vis enum $name {
             $($(#[$doc])* $variant,)+
         }
 

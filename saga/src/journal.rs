@@ -5,6 +5,8 @@
 //! wanted, written down so that others can act on them.
 
 mod draft;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -32,10 +32,11 @@ pub enum Event {
         input: Value,
         /// The time it went by.
         at: Timestamp,
-        /// The step that the input settles, where it does.
+        /// The step that the input answers, where it does.
         #[serde(skip_serializing_if = "Option::is_none")]
         step: Option<String>,
-        /// Whether that step did what was asked.
+        /// Whether that step did what was asked; none where nobody knows, so that it goes on
+        /// waiting. With an answer, the timer named like the step stops.
         #[serde(skip_serializing_if = "Option::is_none")]
         succeeded: Option<bool>,
         /// The state it is in now.

@@ -124,9 +124,10 @@ impl Provider {
     fn authorise(&mut self, op: u32, amount: Money) -> Command {
         let declined = matches!(self.card, Card::Declined | Card::Retryable);
         let fresh = Intent {
-            status: match declined {
-                true => ProviderStatus::RequiresMethod,
-                false => ProviderStatus::RequiresCapture,
+            status: if declined {
+                ProviderStatus::RequiresMethod
+            } else {
+                ProviderStatus::RequiresCapture
             },
             held: amount,
             captured: Money::zero(amount.currency),

@@ -309,18 +309,18 @@ impl World {
     pub(super) fn fire(&mut self, name: &str, epoch: u32) -> &mut Self {
         let source = firing(self.id.saga(), name, epoch);
         let what = What::TimerFired { name: name.to_owned(), epoch };
-        self.put(Heard { key: self.id.uuid(), source, at: self.now(), what });
+        self.put(&Heard { key: self.id.uuid(), source, at: self.now(), what });
         self
     }
 
     fn hear(&mut self, event: &Recorded) {
         let Some((key, input)) = Fulfilment::correlate(event) else { return };
         let (source, at) = (event.event_id.uuid(), event.recorded_at);
-        self.put(Heard { key, source, at, what: What::Input(input) });
+        self.put(&Heard { key, source, at, what: What::Input(input) });
     }
 
-    fn put(&mut self, heard: Heard<super::Input>) {
-        let events = self.folded.decide(&heard).unwrap();
+    fn put(&mut self, heard: &Heard<super::Input>) {
+        let events = self.folded.decide(heard).unwrap();
         for event in &events {
             if let saga::Event::CommandIssued { command_id, step, command, .. } = event {
                 let category = command.streams()[0].category;
@@ -397,9 +397,10 @@ impl World {
         self.label_wanted = false;
         let (carrier_ref, tracking_code) = (Text::literal("shp_1"), Text::literal("TRACK1"));
         let code = Text::literal("address");
-        self.shipping(&match self.scenario.label_rejected {
-            true => shipping::Command::RecordLabelRejected { code },
-            false => shipping::Command::RecordLabel { carrier_ref, tracking_code },
+        self.shipping(&if self.scenario.label_rejected {
+            shipping::Command::RecordLabelRejected { code }
+        } else {
+            shipping::Command::RecordLabel { carrier_ref, tracking_code }
         });
     }
 
@@ -468,12 +469,9 @@ impl World {
     pub(super) fn stock(&self) -> (i64, i64) {
         use inventory::Event;
         self.facts().fold((0, 0), |(reserved, on_hand), fact| match fact {
-            Fact::Inventory(Event::StockReceived { quantity, .. }) => {
-                (reserved, on_hand + i64::from(quantity.get()))
-            }
-            Fact::Inventory(Event::StockReturned { quantity, .. }) => {
-                (reserved, on_hand + i64::from(quantity.get()))
-            }
+            Fact::Inventory(
+                Event::StockReceived { quantity, .. } | Event::StockReturned { quantity, .. },
+            ) => (reserved, on_hand + i64::from(quantity.get())),
             Fact::Inventory(Event::StockReserved { quantity, .. }) => {
                 (reserved + i64::from(quantity.get()), on_hand)
             }
