@@ -73,7 +73,7 @@ pub(crate) fn database(error: &sqlx::Error) -> Problem {
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Problem::internal(error),
         _ => {
             tracing::error!(
-                error = &error as &dyn std::error::Error,
+                error = error as &(dyn std::error::Error + 'static),
                 "the database is unavailable"
             );
             Problem::unavailable("dependency_unavailable", "the database is away; try again")
