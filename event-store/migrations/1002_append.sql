@@ -84,36 +84,37 @@ begin
     end if;
 
     if cardinality(event_ids) > 0 then
-        insert into streams (stream_id, category, version, first_position, last_position)
-        select b.id, b.name, b.version, head + b.first, head + b.last
-        from unnest(stream_ids, stream_names, stream_bases, stream_versions, stream_firsts, stream_lasts)
-            as b (id, name, base, version, first, last)
-        where b.base = 0 and b.version > 0;
+        if 0 = any (stream_bases) then
+            insert into streams (stream_id, category, version, first_position, last_position)
+            select b.id, b.name, b.version, head + b.first, head + b.last
+            from unnest(
+                stream_ids, stream_names, stream_bases, stream_versions, stream_firsts, stream_lasts)
+                as b (id, name, base, version, first, last)
+            where b.base = 0 and b.version > 0;
+        end if;
+        if 0 < any (stream_bases) then
+            update streams s set version = b.version, last_position = head + b.last
+            from unnest(stream_ids, stream_bases, stream_versions, stream_lasts)
+                as b (id, base, version, last)
+            where s.stream_id = b.id and b.base > 0 and b.version > b.base;
+        end if;
 
-        update streams s set version = b.version, last_position = head + b.last
-        from unnest(stream_ids, stream_bases, stream_versions, stream_lasts) as b (id, base, version, last)
-        where s.stream_id = b.id and b.base > 0 and b.version > b.base;
-
+        -- Elements of one width are reached directly by their number; only texts are unnested.
         insert into events (
-            position, stream_id, stream_version, event_id, command_id, correlation_id, causation_id,
-            occurred_at, recorded_at, slice, category, event_type, actor, traceparent, payload)
-        select head + e.ordinal, e.stream_id, e.version, e.id, e.command_id, e.correlation_id, e.causation_id,
-            e.occurred_at, at, e.slice, e.category, e.type, e.actor, e.traceparent, e.payload
-        from unnest(
-            event_streams, event_versions, event_ids, event_commands, event_correlations, event_causations,
-            event_times, event_slices, event_categories, event_types, event_actors, event_traces,
-            event_payloads)
-        with ordinality as e (
-            stream_id, version, id, command_id, correlation_id, causation_id,
-            occurred_at, slice, category, type, actor, traceparent,
-            payload, ordinal);
+            position, stream_id, stream_version, event_id, command_id, correlation_id,
+            causation_id, occurred_at, recorded_at, slice, category, event_type,
+            actor, traceparent, payload)
+        select head + i, event_streams[i], event_versions[i], event_ids[i], event_commands[i],
+            event_correlations[i], event_causations[i], event_times[i], at, event_slices[i],
+            e.category, e.type, e.actor, e.trace, e.payload
+        from unnest(event_categories, event_types, event_actors, event_traces, event_payloads)
+            with ordinality as e (category, type, actor, trace, payload, i);
     end if;
 
     insert into commands (
         command_id, request_hash, stream_id, version, position, recorded_at, refusal_code, refusal_detail)
-    select c.id, c.hash, c.stream_id, c.version, head + c.last, at, c.code, c.detail
-    from unnest(
-        command_ids, command_hashes, command_streams, command_versions, command_lasts,
-        command_codes, command_details)
-        as c (id, hash, stream_id, version, last, code, detail);
+    select command_ids[i], c.hash, command_streams[i], command_versions[i], head + command_lasts[i],
+        at, c.code, c.detail
+    from unnest(command_hashes, command_codes, command_details)
+        with ordinality as c (hash, code, detail, i);
 end $$;
