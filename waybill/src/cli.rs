@@ -15,12 +15,12 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub telemetry: telemetry::Options,
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Choice,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum Choice {
     /// Run everything in one process, on a private Postgres and NATS unless told otherwise.
     Up(Box<role::up::Options>),
     /// Take commands: over HTTP, and from sagas.
@@ -47,7 +47,7 @@ pub(crate) enum Command {
     Health(operator::health::Options),
 }
 
-impl Command {
+impl Choice {
     /// Does it.
     pub(crate) async fn run(self) -> anyhow::Result<Ending> {
         match self {

@@ -62,12 +62,11 @@ impl Reply {
 /// A problem, for people.
 fn problem(status: u16, body: &Value) -> String {
     let word = |name: &str| body[name].as_str().unwrap_or_default();
-    let mut text = format!("{status} {}: {}", word("code"), word("detail"));
-    for error in body["errors"].as_array().into_iter().flatten() {
+    let errors = body["errors"].as_array().into_iter().flatten().map(|error| {
         let part = |name: &str| error[name].as_str().unwrap_or_default();
-        text.push_str(&format!("; {}: {}", part("pointer"), part("detail")));
-    }
-    text
+        format!("; {}: {}", part("pointer"), part("detail"))
+    });
+    format!("{status} {}: {}{}", word("code"), word("detail"), errors.collect::<String>())
 }
 
 impl Client {

@@ -37,6 +37,7 @@ impl Style {
 /// Standard output, in colour only where a person looks at it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
+    sink: fn() -> io::Stdout,
     colour: bool,
 }
 
@@ -44,12 +45,12 @@ impl Output {
     /// Colour where standard output is a terminal and `NO_COLOR` is not set.
     pub(crate) fn standard() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { colour: wanted && io::stdout().is_terminal() }
+        Self { sink: io::stdout, colour: wanted && io::stdout().is_terminal() }
     }
 
     /// Writes a line. A reader that went away (`waybill … | head`) is no fault of ours.
     pub(crate) fn line(self, text: impl Display) {
-        let mut stdout = io::stdout().lock();
+        let mut stdout = (self.sink)().lock();
         let _ = writeln!(stdout, "{text}");
         let _ = stdout.flush();
     }
@@ -75,7 +76,8 @@ mod tests {
 
     #[test]
     fn nothing_is_painted_without_a_terminal() {
-        assert_eq!(Output { colour: false }.paint(Style::Bad, "no"), "no");
-        assert_eq!(Output { colour: true }.paint(Style::Good, "yes"), "\u{1b}[32myes\u{1b}[0m");
+        let output = |colour| Output { sink: io::stdout, colour };
+        assert_eq!(output(false).paint(Style::Bad, "no"), "no");
+        assert_eq!(output(true).paint(Style::Good, "yes"), "\u{1b}[32myes\u{1b}[0m");
     }
 }

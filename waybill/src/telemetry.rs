@@ -26,7 +26,7 @@ pub(crate) struct Options {
     /// How log lines are written to standard error.
     #[arg(long, env = "WAYBILL_LOG_FORMAT", value_enum, default_value_t, global = true)]
     pub log_format: Format,
-    /// What is logged, in the syntax of RUST_LOG: `warn`, or `info,event_store=debug`.
+    /// What is logged, in the syntax of `RUST_LOG`: `warn`, or `info,event_store=debug`.
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = FILTER_DEFAULT,
           hide_default_value = true, global = true)]
     pub log_level: String,

@@ -120,7 +120,6 @@ fn detail(event_type: &str, data: &Value) -> String {
             text("reason"),
             money(&data["refunded"]).map_or_else(String::new, |back| format!("{back} given back")),
         ]),
-        "order.cancellation_requested" | "order.cancellation_rejected" => text("reason"),
         "order.payment_recorded" => amount("captured"),
         "order.refund_recorded" => amount("refunded"),
         "order.shipment_recorded" | "shipping.label_bought" | "shipping.handed_over" => {
@@ -141,14 +140,17 @@ fn detail(event_type: &str, data: &Value) -> String {
         "inventory.reserved"
         | "inventory.reservation_released"
         | "inventory.reservation_committed"
-        | "inventory.reservation_expired" => units(&data["units"]),
+        | "inventory.reservation_expired"
+        | "shipping.created" => units(&data["units"]),
         "inventory.reservation_rejected" | "inventory.partially_reserved" => {
             shortages(&data["short"])
         }
-        "shipping.created" => units(&data["units"]),
         "shipping.scanned" => text("scan"),
         "saga.started" => data["definition"].as_str().unwrap_or_default().to_owned(),
-        "saga.compensation_started" | "saga.parked" => text("reason"),
+        "order.cancellation_requested"
+        | "order.cancellation_rejected"
+        | "saga.compensation_started"
+        | "saga.parked" => text("reason"),
         "saga.finished" => text("outcome"),
         _ => String::new(),
     }

@@ -99,6 +99,6 @@ fn next(output: Output, options: &Options, stage: &Stage) {
         ("ARCHITECTURE.md", "one order, followed through the code"),
     ];
     for (what, why) in lines {
-        output.line(format!("  {:<16} {why}", what));
+        output.line(format!("  {what:<16} {why}"));
     }
 }

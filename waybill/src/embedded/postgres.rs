@@ -21,7 +21,7 @@ use super::process::{Process, Program, tied};
 /// The superuser of the cluster.
 const USER: &str = "waybill";
 /// How long a start may take; recovery after a crash is part of it.
-const START_MAX: Duration = Duration::from_secs(120);
+const START_MAX: Duration = Duration::from_mins(2);
 /// How long a server of an earlier process, which died, may take to stop: looks, and the wait
 /// between them.
 const LEFTOVER_LOOKS: (u32, Duration) = (400, Duration::from_millis(50));

@@ -247,8 +247,9 @@ fn welcome(output: Output, data_dir: &Path, endpoints: &Endpoints) {
         r#""line1":"Weg 1","city":"Berlin","region":"DE-BE","postal_code":"10115","#,
         r#""country":"DE"}}"#
     );
-    let post = format!(
-        "curl -s -X POST -H 'Content-Type: application/json' -H \"Idempotency-Key: $(date +%s%N)\""
+    let post = concat!(
+        "curl -s -X POST -H 'Content-Type: application/json'",
+        r#" -H "Idempotency-Key: $(date +%s%N)""#
     );
     output.line(format!("{post} {command_url}/v1/stock/mug/receive -d '{{\"quantity\":10}}'"));
     output.gap();
