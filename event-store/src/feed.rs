@@ -9,6 +9,7 @@ mod follow;
 mod listen;
 mod sequence;
 mod tail;
+pub(crate) mod wake;
 pub(crate) mod wire;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -4,21 +4,21 @@
 
 mod publish;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use schemas::Position;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{Backoff, chain};
-use crate::feed::wire;
+use crate::feed::{wake, wire};
 use crate::{Error, Store};
 use publish::{PublishError, Publisher};
 
 /// Events that are read and published together, and so the most that wait for JetStream's word.
-const WINDOW_EVENTS_MAX: i64 = 512;
+const WINDOW_EVENTS_MAX: usize = 512;
 
 /// How often those who do not lead try to.
 const STANDBY_EVERY: Duration = Duration::from_millis(500);
@@ -90,56 +90,32 @@ impl Relay {
     }
 
     /// Waits for leadership and leads until something fails.
-    async fn lead(&self, faults: &mut Backoff) -> Result<std::convert::Infallible, Lost> {
+    async fn lead(&self, faults: &mut Backoff) -> Result<Infallible, Lost> {
         check_server(&self.nats)?;
         let log = self.store.log();
-        let mut connection = self.take_lock().await?;
-        let mut publisher = Publisher::new(&self.nats, log);
-        let mut pokes = self.nats.subscribe(wire::poke_subject(log)).await.ok();
+        let mut pokes = wake::pokes(&self.nats, log).await;
         let mut grown = self.store.head_watch();
-        let mut published = publisher.open(head(&mut connection).await?).await?;
-        tracing::info!(log, position = published, "the relay leads");
-        let mut checked = Instant::now();
+        let mut leader = Leader {
+            log,
+            connection: self.take_lock().await?,
+            publisher: Publisher::new(&self.nats, log),
+            last: 0,
+            checked: Instant::now(),
+        };
+        leader.open().await?;
+        tracing::info!(log, position = leader.last, "the relay leads");
         loop {
-            // Reading on the connection that holds the lock proves that we still lead.
-            grown.mark_unchanged();
-            let rows = wire::read(&mut connection, published, WINDOW_EVENTS_MAX).await?;
-            let outcome = publisher.publish(&rows).await;
-            published = outcome.published.unwrap_or(published);
-            match outcome.error {
-                None if !rows.is_empty() => {
-                    if faults.recovered() {
-                        tracing::info!(log, position = published, "the relay goes on");
-                    }
-                    checked = Instant::now();
-                    continue;
-                }
-                None => {}
-                Some(PublishError::NoStream) => {
-                    published = publisher.open(head(&mut connection).await?).await?;
-                    tracing::warn!(log, position = published, "the stream was gone: made again");
-                    continue;
-                }
-                Some(error) => return Err(error.into()),
+            let more = leader.publish().await?;
+            if faults.recovered() {
+                tracing::info!(log, position = leader.last, "the relay goes on");
             }
-            if checked.elapsed() > CHECK_EVERY {
-                checked = Instant::now();
-                if !publisher.stream_exists().await? {
-                    published = publisher.open(head(&mut connection).await?).await?;
-                    tracing::warn!(log, position = published, "the stream was gone: made again");
-                    continue;
-                }
-                faults.recovered();
+            if more {
+                continue;
             }
-            let knock = async {
-                match &mut pokes {
-                    Some(pokes) => pokes.next().await,
-                    None => std::future::pending().await,
-                }
-            };
+            let last = leader.last;
             tokio::select! {
-                Ok(()) = grown.changed() => {}
-                Some(_) = knock => {}
+                () = wake::grown(&mut grown, last) => {}
+                () = wake::poked(&mut pokes, last) => {}
                 () = sleep(POLL_EVERY) => {}
             }
         }
@@ -168,9 +144,69 @@ impl Relay {
     }
 }
 
-/// The head of the log, on the leader's own connection.
-async fn head(connection: &mut PgConnection) -> Result<Position, sqlx::Error> {
-    sqlx::query_scalar("select coalesce(max(position), 0) from events").fetch_one(connection).await
+/// Who holds the lock.
+struct Leader<'a> {
+    log: &'a str,
+    /// Holds the lock: reading on it proves that we still lead.
+    connection: PgConnection,
+    publisher: Publisher,
+    /// The last event that was published.
+    last: Position,
+    /// When the stream was known to be there.
+    checked: Instant,
+}
+
+impl Leader<'_> {
+    /// Makes the stream what it should be, and finds out where to go on.
+    async fn open(&mut self) -> Result<(), Lost> {
+        let head = sqlx::query_scalar("select coalesce(max(position), 0) from events")
+            .fetch_one(&mut self.connection)
+            .await?;
+        self.last = self.publisher.open(head).await?;
+        self.checked = Instant::now();
+        Ok(())
+    }
+
+    /// Publishes what follows, one window at most. True where there is more.
+    async fn publish(&mut self) -> Result<bool, Lost> {
+        let limit = i64::try_from(WINDOW_EVENTS_MAX).unwrap_or(i64::MAX);
+        let rows = wire::read(&mut self.connection, self.last, limit).await?;
+        if rows.is_empty() {
+            return self.check().await;
+        }
+        let outcome = self.publisher.publish(&rows).await;
+        self.last = outcome.published.unwrap_or(self.last);
+        match outcome.error {
+            None => {
+                self.checked = Instant::now();
+                Ok(rows.len() == WINDOW_EVENTS_MAX)
+            }
+            Some(PublishError::NoStream) => {
+                self.make_again().await?;
+                Ok(true)
+            }
+            Some(error) => Err(error.into()),
+        }
+    }
+
+    /// Looks now and then whether the stream is still there. True where it has to be filled.
+    async fn check(&mut self) -> Result<bool, Lost> {
+        if self.checked.elapsed() < CHECK_EVERY {
+            return Ok(false);
+        }
+        self.checked = Instant::now();
+        let gone = !self.publisher.stream_exists().await?;
+        if gone {
+            self.make_again().await?;
+        }
+        Ok(gone)
+    }
+
+    async fn make_again(&mut self) -> Result<(), Lost> {
+        self.open().await?;
+        tracing::warn!(log = self.log, position = self.last, "the stream was gone: made again");
+        Ok(())
+    }
 }
 
 /// Refuses a server that would silently do less than it is asked to.

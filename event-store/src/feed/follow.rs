@@ -2,21 +2,20 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use schemas::{Position, Recorded};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::sequence::{Sequence, Verdict};
-use super::{BATCH_EVENTS_MAX, Hub, PATIENCE, POLL_AWAY, POLL_IDLE, wire};
+use super::{BATCH_EVENTS_MAX, Hub, PATIENCE, POLL_AWAY, POLL_IDLE, wake};
 use crate::consumer::Backoff;
 
 /// What the follower waits for.
 enum Next {
     /// JetStream brought events.
     Arrived(Vec<Recorded>),
-    /// Somebody says that the log has grown, to this position.
-    Grown(Position),
+    /// Somebody says that the log has grown.
+    Grown,
     /// JetStream came or went.
     Connection,
     /// It is time to look into Postgres.
@@ -35,21 +34,16 @@ pub(super) async fn run(
     let mut follower = Follower { hub, sequence: Sequence::after(0), faults: Backoff::default() };
     follower.start().await;
     let mut grown = hub.store.head_watch();
-    let mut pokes = nats.subscribe(wire::poke_subject(hub.store.log())).await.ok();
+    let mut pokes = wake::pokes(nats, hub.store.log()).await;
     let mut due = Instant::now();
     loop {
-        let knock = async {
-            match &mut pokes {
-                Some(pokes) => pokes.next().await.map(|poke| head_of(&poke.payload)),
-                None => std::future::pending().await,
-            }
-        };
+        let last = follower.sequence.last();
         let next = tokio::select! {
             biased;
             arrived = arrivals.recv() => arrived.map_or(Next::Closed, Next::Arrived),
             _ = connection.changed() => Next::Connection,
-            Ok(()) = grown.changed() => Next::Grown(*grown.borrow_and_update()),
-            Some(head) = knock => Next::Grown(head),
+            () = wake::grows(&mut grown, last) => Next::Grown,
+            () = wake::poked(&mut pokes, last) => Next::Grown,
             () = sleep_until(due) => Next::Due,
         };
         let connected = *connection.borrow_and_update();
@@ -59,21 +53,15 @@ pub(super) async fn run(
                 follower.arrived(events).await;
                 due = Instant::now() + POLL_IDLE;
             }
-            Next::Grown(head) if head <= follower.sequence.last() => {}
             // JetStream will bring it; without JetStream, look at once.
-            Next::Grown(_) if connected => due = due.min(Instant::now() + PATIENCE),
+            Next::Grown if connected => due = due.min(Instant::now() + PATIENCE),
             // What happened between the last look and the subscription is brought by nobody.
-            Next::Grown(_) | Next::Connection | Next::Due => {
+            Next::Grown | Next::Connection | Next::Due => {
                 follower.poll().await;
                 due = Instant::now() + if connected { POLL_IDLE } else { POLL_AWAY };
             }
         }
     }
-}
-
-/// The head that a poke tells of; if it cannot be read, one that is always worth a look.
-fn head_of(poke: &[u8]) -> Position {
-    std::str::from_utf8(poke).ok().and_then(|head| head.parse().ok()).unwrap_or(Position::MAX)
 }
 
 struct Follower<'a> {

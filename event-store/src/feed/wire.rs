@@ -42,11 +42,6 @@ pub(crate) fn subjects(log: &str) -> String {
     format!("evt.{log}.>")
 }
 
-/// Where a process says that it has appended.
-pub(crate) fn poke_subject(log: &str) -> String {
-    format!("poke.{log}")
-}
-
 /// A row of the log whose payload nobody looked into.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct Raw {

@@ -135,9 +135,11 @@ impl Publisher {
         match known {
             Some(known) if before.as_ref() == Some(&wanted) => return Ok(known),
             Some(_) => {
-                drop(self.context.update_stream(&wanted).await.map_err(PublishError::other)?)
+                self.context.update_stream(&wanted).await.map_err(PublishError::other)?;
             }
-            None => drop(self.context.create_stream(&wanted).await.map_err(PublishError::other)?),
+            None => {
+                self.context.create_stream(&wanted).await.map_err(PublishError::other)?;
+            }
         }
         self.context.get_stream(&name).await.map_err(PublishError::other)
     }
