@@ -32,7 +32,7 @@ async fn place_patiently(world: &World, sku: &str, count: usize) -> Vec<String> 
 /// Every read model is what a replay of the whole log makes of it.
 async fn assert_replay_changes_nothing(world: &World) {
     world.settle().await;
-    let nats = async_nats::connect(world.nats_url()).await.unwrap();
+    let nats = services::client(world.nats_url()).await;
     let options = event_store::Options {
         database_url: world.database_url().to_owned(),
         log: world.log().to_owned(),
@@ -52,7 +52,7 @@ async fn a_wiped_jetstream_costs_nothing_but_time() {
     let world = World::start().await;
     world.stock("mug", 100).await;
     let jetstream =
-        async_nats::jetstream::new(async_nats::connect(world.nats_url()).await.unwrap());
+        async_nats::jetstream::new(services::client(world.nats_url()).await);
     let name = format!("WAYBILL_{}", world.log());
 
     let placed = place_patiently(&world, "mug", ORDERS);

@@ -5,7 +5,9 @@
 //! everything written was delivered and nothing is parked.
 
 mod architecture;
+mod bad_input;
 mod chaos;
+mod delivery;
 mod event_store;
 mod services;
 mod story;

@@ -11,12 +11,12 @@ static SERVERS: OnceCell<Servers> = OnceCell::const_new();
 static NAMES: AtomicU32 = AtomicU32::new(1);
 
 /// A name that no other test of this run has: for a database, a log, a folder.
-pub fn name() -> String {
+pub(crate) fn name() -> String {
     format!("it_{}", NAMES.fetch_add(1, Ordering::Relaxed))
 }
 
 /// An empty folder of this process, which the next run removes.
-pub fn folder(name: &str) -> std::path::PathBuf {
+pub(crate) fn folder(name: &str) -> std::path::PathBuf {
     let base = std::env::temp_dir().join("waybill-it");
     let folder = base.join(std::process::id().to_string()).join(name);
     std::fs::create_dir_all(&folder).unwrap();
@@ -24,13 +24,23 @@ pub fn folder(name: &str) -> std::path::PathBuf {
 }
 
 /// The URL of an empty database.
-pub async fn database() -> String {
+pub(crate) async fn database() -> String {
     servers().await.postgres.database(&name()).await.unwrap()
 }
 
 /// The URL of the NATS server.
-pub async fn nats() -> String {
+pub(crate) async fn nats() -> String {
     servers().await.nats.url()
+}
+
+/// A client of the NATS server at `url`, whose user and password stand in it.
+pub(crate) async fn client(url: &str) -> async_nats::Client {
+    let address: async_nats::ServerAddr = url.parse().unwrap();
+    let mut options = async_nats::ConnectOptions::new();
+    if let (Some(user), Some(password)) = (address.username(), address.password()) {
+        options = options.user_and_password(user.to_owned(), password.to_owned());
+    }
+    options.connect(address).await.unwrap()
 }
 
 async fn servers() -> &'static Servers {

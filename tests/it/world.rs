@@ -14,13 +14,13 @@ use tokio::time::{Instant, interval};
 use crate::services;
 
 /// How long anything may take before the test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The token that makes a caller trusted.
-pub const IMPORT_TOKEN: &str = "import-token-of-the-tests";
+pub(crate) const IMPORT_TOKEN: &str = "import-token-of-the-tests";
 
 /// Looks again and again until `look` finds something; fails after [`PATIENCE`].
 #[track_caller]
-pub fn until<T, F: Future<Output = Option<T>>>(
+pub(crate) fn until<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut look: impl FnMut() -> F,
 ) -> impl Future<Output = T> {
@@ -40,27 +40,27 @@ pub fn until<T, F: Future<Output = Option<T>>>(
 
 /// What a server answered.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: StatusCode,
-    pub headers: reqwest::header::HeaderMap,
-    pub body: Value,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: Value,
 }
 
 impl Reply {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
     /// Fails with the whole answer unless the status is `status`.
     #[track_caller]
-    pub fn expect(self, status: u16) -> Self {
+    pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status.as_u16(), status, "{}", self.body);
         self
     }
 }
 
 /// A running Waybill. Ends with [`World::end`], which asserts that everything was delivered.
-pub struct World {
+pub(crate) struct World {
     process: Option<Child>,
     folder: PathBuf,
     database_url: String,
@@ -74,12 +74,12 @@ pub struct World {
 
 impl World {
     /// Starts on the shared servers.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_on(services::database().await, services::nats().await).await
     }
 
     /// Starts on servers of the test's own.
-    pub async fn start_on(database_url: String, nats_url: String) -> Self {
+    pub(crate) async fn start_on(database_url: String, nats_url: String) -> Self {
         // Nobody else chooses a TLS provider; the second test to come here finds it chosen.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let log = services::name();
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// Starts the process, on whatever an earlier one left behind.
-    pub async fn run(&mut self) {
+    pub(crate) async fn run(&mut self) {
         let file = self.folder.join("endpoints.json");
         let _ = std::fs::remove_file(&file);
         let output = std::fs::File::options()
@@ -144,7 +144,7 @@ impl World {
     }
 
     /// Kills the process on the spot.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut process = self.process.take().unwrap();
         process.kill().unwrap();
         process.wait().unwrap();
@@ -154,48 +154,44 @@ impl World {
         self.endpoints[name].as_str().unwrap().to_owned()
     }
 
-    pub fn command_url(&self) -> String {
+    pub(crate) fn command_url(&self) -> String {
         self.endpoint("command_url")
     }
 
-    pub fn query_url(&self) -> String {
+    pub(crate) fn query_url(&self) -> String {
         self.endpoint("query_url")
     }
 
-    pub fn payment_url(&self) -> String {
+    pub(crate) fn payment_url(&self) -> String {
         self.endpoint("payment_url")
     }
 
-    pub fn carrier_url(&self) -> String {
-        self.endpoint("carrier_url")
-    }
-
-    pub fn http(&self) -> reqwest::Client {
+    pub(crate) fn http(&self) -> reqwest::Client {
         self.http.clone()
     }
 
-    pub fn pool(&self) -> &PgPool {
+    pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
     }
 
-    pub fn log(&self) -> &str {
+    pub(crate) fn log(&self) -> &str {
         &self.log
     }
 
-    pub fn nats_url(&self) -> &str {
+    pub(crate) fn nats_url(&self) -> &str {
         &self.nats_url
     }
 
-    pub fn database_url(&self) -> &str {
+    pub(crate) fn database_url(&self) -> &str {
         &self.database_url
     }
 
     /// Sends a request and reads the answer.
-    pub async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
         self.try_send(request).await.unwrap()
     }
 
-    pub async fn try_send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
+    pub(crate) async fn try_send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
         let answer = request.send().await?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let bytes = answer.bytes().await?;
@@ -204,16 +200,16 @@ impl World {
     }
 
     /// A command under a key of its own.
-    pub async fn post(&self, path: &str, body: Value) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
         self.post_as(&key(), path, body).await
     }
 
     /// A command under `key`.
-    pub async fn post_as(&self, key: &str, path: &str, body: Value) -> Reply {
+    pub(crate) async fn post_as(&self, key: &str, path: &str, body: Value) -> Reply {
         self.send(self.post_request(key, path, &body)).await
     }
 
-    pub fn post_request(&self, key: &str, path: &str, body: &Value) -> reqwest::RequestBuilder {
+    pub(crate) fn post_request(&self, key: &str, path: &str, body: &Value) -> reqwest::RequestBuilder {
         self.http
             .request(Method::POST, format!("{}{path}", self.command_url()))
             .header("Idempotency-Key", format!("\"{key}\""))
@@ -221,29 +217,29 @@ impl World {
     }
 
     /// A query.
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         self.send(self.http.get(format!("{}{path}", self.query_url()))).await
     }
 
     /// Puts units of a sku in stock.
-    pub async fn stock(&self, sku: &str, units: u32) {
+    pub(crate) async fn stock(&self, sku: &str, units: u32) {
         let path = format!("/v1/stock/{sku}/receive");
         self.post(&path, json!({ "quantity": units })).await.expect(200);
     }
 
     /// Places an order of (sku, units) lines at 12.50 EUR a unit, paid with `method`.
-    pub async fn place(&self, lines: &[(&str, u32)], method: &str) -> String {
+    pub(crate) async fn place(&self, lines: &[(&str, u32)], method: &str) -> String {
         let reply = self.post("/v1/orders", order(lines, method)).await.expect(201);
         reply.body["id"].as_str().unwrap().to_owned()
     }
 
     /// The order as the query API has it.
-    pub async fn order(&self, id: &str) -> Value {
+    pub(crate) async fn order(&self, id: &str) -> Value {
         self.get(&format!("/v1/orders/{id}")).await.expect(200).body
     }
 
     /// Waits until the order has `status`, and gives it.
-    pub async fn order_is(&self, id: &str, status: &str) -> Value {
+    pub(crate) async fn order_is(&self, id: &str, status: &str) -> Value {
         let path = format!("/v1/orders/{id}");
         until(&format!("{id} to be {status}"), || async {
             let reply = self.get(&path).await;
@@ -253,19 +249,19 @@ impl World {
     }
 
     /// Waits until the query API says what `look` wants to hear of `path`.
-    pub async fn get_until<T>(&self, path: &str, look: impl Fn(&Value) -> Option<T>) -> T {
+    pub(crate) async fn get_until<T>(&self, path: &str, look: impl Fn(&Value) -> Option<T>) -> T {
         until(path, || async { look(&self.get(path).await.body) }).await
     }
 
     /// The types of an order's events, in order.
-    pub async fn events(&self, id: &str) -> Vec<String> {
+    pub(crate) async fn events(&self, id: &str) -> Vec<String> {
         let body = self.get(&format!("/v1/orders/{id}/events?limit=200")).await.expect(200).body;
         let events = body["data"].as_array().unwrap();
         events.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Packs and hands over the order's goods as a warehouse does, and waits for the delivery.
-    pub async fn send_goods(&self, id: &str) {
+    pub(crate) async fn send_goods(&self, id: &str) {
         let fulfilment = self.pack(id).await;
         let path = format!("/v1/fulfilment-orders/{fulfilment}/hand-over");
         until("the hand-over to be allowed", || async {
@@ -276,7 +272,7 @@ impl World {
 
     /// Packs the order's goods once the warehouse has been asked to, and gives the
     /// fulfilment order's id.
-    pub async fn pack(&self, id: &str) -> String {
+    pub(crate) async fn pack(&self, id: &str) -> String {
         let fulfilment = self.fulfilment(id).await;
         let path = format!("/v1/fulfilment-orders/{fulfilment}/pack");
         self.post(&path, json!({})).await.expect(200);
@@ -284,7 +280,7 @@ impl World {
     }
 
     /// The fulfilment order of an order, as soon as there is one.
-    pub async fn fulfilment(&self, id: &str) -> String {
+    pub(crate) async fn fulfilment(&self, id: &str) -> String {
         let path = format!("/v1/orders/{id}/shipments");
         self.get_until(&path, |body| {
             let shipment = body["data"].as_array()?.first()?;
@@ -294,12 +290,12 @@ impl World {
     }
 
     /// Reserved and available units of a sku.
-    pub async fn stock_level(&self, sku: &str) -> Value {
+    pub(crate) async fn stock_level(&self, sku: &str) -> Value {
         self.get(&format!("/v1/stock/{sku}")).await.expect(200).body
     }
 
     /// Waits until everything that was written has been delivered to everybody.
-    pub async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         until("every consumer to be at the head of the log", || async {
             let behind: i64 = sqlx::query_scalar(
                 "select count(*) from checkpoints
@@ -314,7 +310,7 @@ impl World {
     }
 
     /// What is parked: consumer, stream, reason.
-    pub async fn parked(&self) -> Vec<(String, String)> {
+    pub(crate) async fn parked(&self) -> Vec<(String, String)> {
         sqlx::query_as("select consumer, reason from parked_streams")
             .fetch_all(&self.pool)
             .await
@@ -322,24 +318,16 @@ impl World {
     }
 
     /// Settles, fails unless all was relayed and nothing is parked, and stops the process.
-    pub async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.settle().await;
         assert_eq!(self.parked().await, [], "nothing should be parked");
         self.assert_relayed().await;
         self.stop().await;
     }
 
-    /// The same for a test that parks on purpose.
-    pub async fn end_parked(mut self, count: usize) {
-        self.settle().await;
-        let parked = self.parked().await;
-        assert_eq!(parked.len(), count, "{parked:?}");
-        self.stop().await;
-    }
-
     /// The last message in JetStream is the last event in the log.
     async fn assert_relayed(&self) {
-        let nats = async_nats::connect(&self.nats_url).await.unwrap();
+        let nats = services::client(&self.nats_url).await;
         let jetstream = async_nats::jetstream::new(nats);
         until("the relay to be drained", || async {
             let head: i64 = sqlx::query_scalar("select coalesce(max(position), 0) from events")
@@ -387,12 +375,12 @@ impl Drop for World {
 }
 
 /// A fresh idempotency key.
-pub fn key() -> String {
+pub(crate) fn key() -> String {
     Ids::system().next().to_string()
 }
 
 /// The body of an order of (sku, units) lines at 12.50 EUR a unit.
-pub fn order(lines: &[(&str, u32)], method: &str) -> Value {
+pub(crate) fn order(lines: &[(&str, u32)], method: &str) -> Value {
     let lines: Vec<Value> = lines
         .iter()
         .map(|(sku, units)| {

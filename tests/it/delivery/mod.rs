@@ -37,7 +37,7 @@ impl Log {
     pub(crate) async fn new() -> Self {
         let url = services::database().await;
         Store::migrate(&url).await.unwrap();
-        let nats = async_nats::connect(services::nats().await).await.unwrap();
+        let nats = services::client(&services::nats().await).await;
         let database = sqlx::PgPool::connect(&url).await.unwrap();
         sqlx::raw_sql(
             "create table seen (consumer text, position bigint, stream_id uuid, version bigint,
