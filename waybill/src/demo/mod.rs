@@ -52,7 +52,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
         played = play(&options, output, &mut stage) => Some(played),
         () = signals.next() => None,
     };
-    if !matches!(played, Some(Ok(true))) {
+    if matches!(played, Some(Err(_) | Ok(false))) {
         output.line(output.paint(Style::Dim, stage.log_tail()));
     }
     stage.close().await?;

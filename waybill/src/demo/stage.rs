@@ -35,7 +35,7 @@ impl Stage {
         let data_dir = fallback(&wanted)?.unwrap_or(wanted);
         fs::create_dir_all(&data_dir)
             .with_context(|| format!("cannot make {}", data_dir.display()))?;
-        let log = data_dir.with_extension("log");
+        let log = data_dir.join("up.log");
         Ok(Self { data_dir, log, token: format!("import-{id}"), keep, process: None })
     }
 
@@ -102,15 +102,13 @@ impl Stage {
         if self.keep {
             return Ok(());
         }
-        for removed in [fs::remove_dir_all(&self.data_dir), fs::remove_file(&self.log)] {
-            match removed {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).context("cannot remove what the demo kept");
-                }
-                _ => {}
+        // The platform has removed it already, where it could.
+        match fs::remove_dir_all(&self.data_dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context("cannot remove what the demo kept")
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The end of the platform's log.

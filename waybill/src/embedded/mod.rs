@@ -42,6 +42,9 @@ impl Servers {
     /// Where a server is not found, too old, or does not start; where another process uses
     /// the folder.
     pub async fn start(path: &Path) -> anyhow::Result<Self> {
+        // What is missing is said before anything is made.
+        find_postgres()?;
+        find_nats_server()?;
         let folder = Folder::open(path)?;
         let (postgres, nats) =
             tokio::try_join!(Postgres::start(&folder), Nats::start(&folder, "nats"))?;
