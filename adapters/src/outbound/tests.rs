@@ -30,7 +30,7 @@ async fn reply(
     State(script): State<Arc<Script>>,
     headers: HeaderMap,
     uri: Uri,
-) -> (axum::http::StatusCode, String) {
+) -> (StatusCode, String) {
     let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap().to_owned());
     script.keys.lock().unwrap().push(key);
     match uri.path() {
@@ -43,7 +43,7 @@ async fn reply(
         200..=299 => json!({ "done": true }),
         _ => json!({ "error": { "code": "no" } }),
     };
-    (axum::http::StatusCode::from_u16(status).unwrap(), body.to_string())
+    (StatusCode::from_u16(status).unwrap(), body.to_string())
 }
 
 impl Peer {
@@ -71,7 +71,10 @@ impl Peer {
 
     /// A way here that tries `attempts_max` times.
     fn way(&self, attempts_max: usize) -> Outbound {
-        let limits = Limits { attempts_max, ..LIMITS };
+        self.way_with(Limits { attempts_max, ..LIMITS })
+    }
+
+    fn way_with(&self, limits: Limits) -> Outbound {
         Outbound::new("test", &Config { limits, ..Config::new(&self.base_url, "sk") }).unwrap()
     }
 }
@@ -127,7 +130,8 @@ async fn a_definite_no_is_not_asked_again() {
 #[tokio::test]
 async fn attempts_end_and_what_was_perhaps_done_stays_unknown() {
     let peer = Peer::start().await;
-    assert_eq!((ask_at(&peer.way(2), "silent").await, peer.hits()), ("unknown", 2));
+    let hasty = Limits { attempts_max: 2, call_timeout: Duration::from_millis(100), ..LIMITS };
+    assert_eq!((ask_at(&peer.way_with(hasty), "silent").await, peer.hits()), ("unknown", 2));
     // Once is enough: a later definite "not now" does not make the first attempt undone.
     peer.answers(&[500, 429]);
     assert_eq!(ask(&peer.way(2)).await, "unknown");
@@ -164,7 +168,8 @@ async fn five_failures_in_a_row_open_the_circuit() {
 }
 
 async fn opened(peer: &Peer) -> Outbound {
-    let way = peer.way(1);
+    let open_for = Duration::from_millis(500);
+    let way = peer.way_with(Limits { attempts_max: 1, open_for, ..LIMITS });
     peer.answers(&[500; FAILURES_TO_OPEN]);
     for _ in 0..FAILURES_TO_OPEN {
         assert_eq!(ask(&way).await, "unknown");

@@ -20,7 +20,7 @@ struct World {
 impl World {
     async fn start() -> Self {
         let sandbox = Sandbox::provider().await;
-        let provider = Provider::new(&sandbox.config).unwrap();
+        let provider = Provider::new(&sandbox.hasty()).unwrap();
         Self { sandbox, provider, payment: ORDER.payment() }
     }
 

@@ -14,7 +14,7 @@ struct World {
 impl World {
     async fn start() -> Self {
         let sandbox = Sandbox::carrier().await;
-        let api = Api::new(&sandbox.config).unwrap();
+        let api = Api::new(&sandbox.hasty()).unwrap();
         Self { sandbox, api, fulfilment: OrderId::new(Uuid::from_u128(7)).fulfilment() }
     }
 
