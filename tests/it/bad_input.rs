@@ -61,7 +61,8 @@ async fn refused(world: &World, request: RequestBuilder, status: u16, code: &str
     }
     assert_eq!(problem["request_id"].as_str(), reply.header("x-request-id"), "{named}");
     let error = &problem["errors"][0];
-    let found = error["pointer"].as_str().or(error["parameter"].as_str()).unwrap_or_default();
+    let found = error["pointer"].as_str().or_else(|| error["parameter"].as_str());
+    let found = found.unwrap_or_default();
     assert_eq!(found, at, "{named}: {problem}");
 }
 
@@ -216,7 +217,7 @@ async fn values(world: &World) {
         changed(world, path, good, [from, to], misfit, at).await;
     }
     let Endpoint { path, good, .. } = &place;
-    let line = &good[good.find("[{").unwrap() + 1..good.find("}]").unwrap() + 1];
+    let line = &good[good.find("[{").unwrap() + 1..=good.find("}]").unwrap()];
     let many = vec![line; 251].join(",");
     let dollar = format!("{line},{}", line.replace("EUR", "USD"));
     let (amount, currency) = ("#/lines/0/unit_price/amount", "#/lines/1/unit_price/currency");
