@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use reqwest::header::HeaderMap;
+use reqwest::{RequestBuilder, Response};
 use schemas::Ids;
 use serde_json::Value;
 
@@ -16,6 +17,8 @@ const BUSY_WAIT: Duration = Duration::from_millis(200);
 /// How often a call is made again.
 const BUSY_ATTEMPTS_MAX: u32 = 50;
 
+/// How many connections may be lost over one call.
+const LOST_MAX: u32 = 3;
 /// How many rows of a list are asked for at once.
 const PAGE_ROWS: u32 = 200;
 
@@ -105,12 +108,13 @@ impl Client {
         key: &str,
     ) -> anyhow::Result<Reply> {
         let url = format!("{}{path}", self.command_url);
+        let mut lost = 0;
         for _ in 0..BUSY_ATTEMPTS_MAX {
             let mut request = self.http.post(&url).header("Idempotency-Key", key).json(body);
             if let Some(token) = &self.token {
                 request = request.bearer_auth(token);
             }
-            let response = request.send().await.with_context(|| format!("no answer at {url}"))?;
+            let Some(response) = patient(request, &url, &mut lost).await? else { continue };
             let status = response.status().as_u16();
             if status == 503 || status == 504 {
                 tokio::time::sleep(BUSY_WAIT).await;
@@ -134,13 +138,14 @@ impl Client {
     /// The same where it may be that there is nothing.
     pub(crate) async fn get_if_found(&self, path: &str) -> anyhow::Result<Option<Value>> {
         let url = format!("{}{path}", self.query_url);
+        let mut lost = 0;
         for _ in 0..BUSY_ATTEMPTS_MAX {
             let mut request = self.http.get(&url);
             let written = self.written.load(Ordering::Relaxed);
             if written > 0 {
                 request = request.header("Min-Position", written);
             }
-            let response = request.send().await.with_context(|| format!("no answer at {url}"))?;
+            let Some(response) = patient(request, &url, &mut lost).await? else { continue };
             let status = response.status().as_u16();
             if status == 503 {
                 tokio::time::sleep(BUSY_WAIT).await;
@@ -182,6 +187,24 @@ impl Client {
                 None => return Ok(rows),
             }
         }
+    }
+}
+
+/// Sends a request. A connection that is lost is none of the caller's business as long as
+/// others are to be had: the server closes idle ones, and every request here may be repeated.
+async fn patient(
+    request: RequestBuilder,
+    url: &str,
+    lost: &mut u32,
+) -> anyhow::Result<Option<Response>> {
+    match request.send().await {
+        Ok(response) => Ok(Some(response)),
+        Err(_) if *lost < LOST_MAX => {
+            *lost += 1;
+            tokio::time::sleep(BUSY_WAIT).await;
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("no answer at {url}")),
     }
 }
 

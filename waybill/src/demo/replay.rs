@@ -146,7 +146,7 @@ async fn run(
     let (mut played, mut failures) = (Vec::new(), 0);
     let mut told = (Instant::now(), 0);
     let mut tick = tokio::time::interval(TOLD_EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         while playing.len() < in_flight
             && let Some(purchase) = waiting.next()

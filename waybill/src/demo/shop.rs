@@ -17,7 +17,7 @@ const HISTORY_PAGE: u32 = 10;
 /// How many payments of the provider's books are asked for at once.
 const BOOKS_PAGE: u32 = 1000;
 /// How long anything may take to come about.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// How long the log must stand still to be at rest, and how often that is looked at.
 const REST: Duration = Duration::from_millis(500);

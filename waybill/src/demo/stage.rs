@@ -15,7 +15,7 @@ use crate::embedded::{Process, Program, fallback, tail};
 use crate::endpoints::Endpoints;
 
 /// How long the platform may take to be ready; recovery after a kill is part of it.
-const START_MAX: Duration = Duration::from_mins(1);
+const START_MAX: Duration = Duration::from_mins(3);
 
 /// The platform, running or not.
 #[derive(Debug)]
