@@ -145,7 +145,7 @@ mod tests {
     fn versions_are_read_as_the_programs_write_them() {
         for (text, version) in [
             ("postgres (PostgreSQL) 15.12 (Debian 15.12-0+deb12u2)", Some((15, 12))),
-            ("postgres (PostgreSQL) 18beta1", Some((18, 1))),
+            ("postgres (PostgreSQL) 18beta1", Some((18, 0))),
             ("nats-server: v2.15.1\n", Some((2, 15))),
             ("what?", None),
         ] {
