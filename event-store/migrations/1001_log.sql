@@ -132,3 +132,5 @@ select log_ahead();
 grant select, insert on events to waybill_write;
 grant select, insert on commands to waybill_write;
 grant select, insert, update on streams to waybill_write;
+revoke execute on function log_ahead() from public;
+grant execute on function log_ahead() to waybill_write;

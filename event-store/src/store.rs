@@ -76,7 +76,7 @@ impl Store {
                     Ok(())
                 })
             })
-            .connect_with(connect.clone().application_name("waybill"))
+            .connect_with(connect.clone().application_name("waybill").options([("jit", "off")]))
             .await?;
 
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS_MAX);
