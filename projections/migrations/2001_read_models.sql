@@ -105,7 +105,7 @@ create table read_models.order_timeline (
     occurred_at    timestamptz not null,
     recorded_at    timestamptz not null,
     actor          text        not null,
-    data           jsonb       not null
+    data           json        not null  -- Passed on as it is, never searched.
 );
 create index on read_models.order_timeline (order_id, position);
 

@@ -2,8 +2,12 @@
 
 use schemas::{Category, Encoded, Event as _, Fact, OrderId, Position, Recorded, Timestamp};
 use serde_json::value::RawValue;
+use sqlx::encode::{Encode, IsNull};
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use uuid::Uuid;
 
 use crate::projection::{Keys, Projection};
@@ -43,17 +47,43 @@ crate::table! {
     }
 }
 
-/// The data of an event, as the JSON that is stored.
-pub type Data = Json<RawData>;
-
-/// JSON that is passed on as it is.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+/// The data of an event: JSON that is passed on as it is. A column of type `json`.
+#[derive(Debug, Clone, serde::Serialize)]
 #[serde(transparent)]
-pub struct RawData(pub Box<RawValue>);
+pub struct Data(pub Box<RawValue>);
 
-impl PartialEq for RawData {
+impl PartialEq for Data {
     fn eq(&self, other: &Self) -> bool {
         self.0.get() == other.0.get()
+    }
+}
+
+impl sqlx::Type<Postgres> for Data {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(114))
+    }
+
+    fn compatible(info: &PgTypeInfo) -> bool {
+        <Json<()> as sqlx::Type<Postgres>>::compatible(info)
+    }
+}
+
+impl PgHasArrayType for Data {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(199))
+    }
+}
+
+impl Encode<'_, Postgres> for Data {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(self.0.get().as_bytes());
+        Ok(IsNull::No)
+    }
+}
+
+impl<'r> sqlx::Decode<'r, Postgres> for Data {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        Ok(Self(RawValue::from_string(value.as_str()?.to_owned())?))
     }
 }
 
@@ -104,7 +134,7 @@ impl Projection for OrderTimeline {
             occurred_at: event.occurred_at,
             recorded_at: event.recorded_at,
             actor: event.actor.clone(),
-            data: Json(RawData(RawValue::from_string(payload).ok()?)),
+            data: Data(RawValue::from_string(payload).ok()?),
         })
     }
 }
@@ -185,7 +215,7 @@ mod tests {
         ];
         assert_eq!(told, expected);
         assert!(rows.iter().all(|row| row.order_id == order.uuid()));
-        assert_eq!(rows[4].data.0.0.get(), "null");
+        assert_eq!(rows[4].data.0.get(), "null");
         assert_eq!(rows[0].position, 1);
     }
 

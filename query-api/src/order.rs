@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use projections::order_detail::{self, Row};
 use projections::order_progress::{FulfilmentStatus, PaymentStatus, Status};
-use projections::order_timeline::{self, RawData};
+use projections::order_timeline::{self, Data};
 use schemas::order::{CancelReason, Line, RejectReason, Shortage};
 use schemas::{
     Address, Category, CommandId, CustomerId, EventId, FulfilmentId, Money, OrderId, PaymentId,
@@ -189,7 +189,7 @@ struct Entry {
     command_id: CommandId,
     /// The event or command that led to it.
     causation_id: Uuid,
-    data: RawData,
+    data: Data,
 }
 
 impl Entry {
@@ -205,7 +205,7 @@ impl Entry {
             actor: row.actor,
             command_id: CommandId::new(row.command_id),
             causation_id: row.causation_id,
-            data: row.data.0,
+            data: row.data,
         }
     }
 }

@@ -106,7 +106,7 @@ async fn try_rollback(guard: &mut PgConnection, name: &'static str) -> Result<()
     shadow::execute(&mut tx, format!("set local lock_timeout = '{LOCK_WAIT}'")).await?;
     lock_checkpoint(&mut tx, &checkpoint(name)).await?;
     let before: Option<(Position, i32)> = sqlx::query_as(
-        "update read_models.versions v set version = old_version, old_position = null, old_version = null
+        "update read_models.versions v set version = o.old_version, old_position = null, old_version = null
          from (select old_position, old_version from read_models.versions where name = $1) as o
          where v.name = $1 and o.old_position is not null
          returning o.old_position, o.old_version",
