@@ -11,7 +11,7 @@ use crate::endpoints::Endpoints;
 use crate::operator::orders::sample_address;
 
 /// How often to look whether something has come about: first and, doubling, at last.
-const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(160));
+const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(320));
 /// How many orders of a customer are asked for at once: few, so that there are pages.
 const HISTORY_PAGE: u32 = 10;
 /// How many payments of the provider's books are asked for at once.
