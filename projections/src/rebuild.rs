@@ -224,9 +224,9 @@ impl<P: Projection> Builder<P> {
         let categories: &[Category] = P::CATEGORIES;
         let mut scan =
             Scan::start(&self.pool, &self.consumer, categories, self.done, total).await?;
-        let mut connection = self.pool.acquire().await?;
         while let Some(page) = scan.next().await? {
             if self.indexed {
+                let mut connection = self.pool.acquire().await?;
                 self.fold.fetch(&self.shadow, &mut connection, page.events.iter()).await?;
             }
             for event in &page.events {
@@ -235,7 +235,7 @@ impl<P: Projection> Builder<P> {
             self.events += i64::try_from(page.events.len()).unwrap_or(i64::MAX);
             self.done = page.through;
             if self.fold.len() >= ROWS_MAX {
-                self.spill(&mut connection).await?;
+                self.spill().await?;
             }
             progress(Progress { done: self.done, total });
         }
@@ -243,11 +243,12 @@ impl<P: Projection> Builder<P> {
     }
 
     /// Writes what is in memory, and makes sure that it can be found again.
-    async fn spill(&mut self, connection: &mut PgConnection) -> Result<(), RebuildError> {
-        self.flush(connection).await?;
+    async fn spill(&mut self) -> Result<(), RebuildError> {
+        let mut connection = self.pool.acquire().await?;
+        self.flush(&mut connection).await?;
         // Rows that are written once are never read back: their key can wait.
         if !self.indexed && !P::WRITES_ONCE {
-            shadow::add_key(connection, self.shadow.name(), P::Row::COLUMNS[0]).await?;
+            shadow::add_key(&mut connection, self.shadow.name(), P::Row::COLUMNS[0]).await?;
             self.indexed = true;
         }
         Ok(())

@@ -35,14 +35,16 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Status>, sqlx::Error> {
     let consumers: Vec<_> = names.iter().map(|name| checkpoint(name)).collect();
     let rows = sqlx::query(
         "select coalesce(v.version, 0) as version, coalesce(c.position, 0) as position, head.position as head,
-                coalesce(extract(epoch from clock_timestamp() - oldest.recorded_at), 0)::bigint as lag_seconds,
+                coalesce(extract(epoch from clock_timestamp() - (
+                    select l.recorded_at from read_models.log l
+                    where l.position = coalesce(c.position, 0) + 1
+                )), 0)::bigint as lag_seconds,
                 v.rebuilt_at,
                 (select count(*) from parked_streams p where p.consumer = n.consumer) as parked
          from unnest($1::text[], $2::text[]) with ordinality as n (name, consumer, ordinal)
          cross join (select coalesce(max(position), 0) as position from read_models.log) as head
          left join read_models.versions v on v.name = n.name
          left join checkpoints c on c.consumer = n.consumer
-         left join read_models.log oldest on oldest.position = coalesce(c.position, 0) + 1
          order by n.ordinal",
     )
     .bind(&names)

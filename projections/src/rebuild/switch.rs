@@ -12,12 +12,18 @@ use crate::checkpoint;
 use crate::projection::Projection;
 use crate::registry::Entry;
 
-/// How long one attempt waits for the readers of a table. Longer queries make it try again, so
-/// that the queries behind the attempt do not wait for them too.
+/// How long the first attempts wait for the readers of a table. A longer query makes them try
+/// again, so that the queries behind the attempt do not wait for it too.
 const LOCK_WAIT: &str = "250ms";
 
+/// How long later attempts wait: long enough for Postgres to send its own vacuum away.
+const LOCK_WAIT_LONG: &str = "1500ms";
+
+/// How many attempts are first ones.
+const TRIES_SHORT: u32 = 10;
+
 /// How often it is tried.
-const TRIES_MAX: u32 = 40;
+const TRIES_MAX: u32 = 30;
 
 /// Postgres: a lock could not be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -33,8 +39,8 @@ impl<P: Projection> Builder<P> {
         &mut self,
         guard: &mut PgConnection,
     ) -> Result<Transaction<'static, Postgres>, RebuildError> {
-        for _ in 0..TRIES_MAX {
-            match self.try_switch(guard).await {
+        for attempt in 0..TRIES_MAX {
+            match self.try_switch(guard, attempt).await {
                 Err(RebuildError::Database(error)) if is_lock_timeout(&error) => {
                     self.catch_up(&mut |_| {}).await?;
                 }
@@ -47,9 +53,10 @@ impl<P: Projection> Builder<P> {
     async fn try_switch(
         &mut self,
         guard: &mut PgConnection,
+        attempt: u32,
     ) -> Result<Transaction<'static, Postgres>, RebuildError> {
         let mut tx = guard.begin().await?;
-        shadow::execute(&mut tx, format!("set local lock_timeout = '{LOCK_WAIT}'")).await?;
+        be_patient(&mut tx, attempt).await?;
         let position = lock_checkpoint(&mut tx, &self.consumer).await?;
         self.finish(position, &mut |_| {}).await?;
         let snapshot = self.snapshot().await?;
@@ -92,8 +99,8 @@ pub async fn rollback(store: &Store, name: &str) -> Result<(), RebuildError> {
     if !lock(&mut guard, entry.name).await? {
         return Err(RebuildError::Busy(entry.name));
     }
-    for _ in 0..TRIES_MAX {
-        match try_rollback(&mut guard, entry.name).await {
+    for attempt in 0..TRIES_MAX {
+        match try_rollback(&mut guard, entry.name, attempt).await {
             Err(RebuildError::Database(error)) if is_lock_timeout(&error) => {}
             done => return done,
         }
@@ -101,9 +108,13 @@ pub async fn rollback(store: &Store, name: &str) -> Result<(), RebuildError> {
     Err(RebuildError::Contended)
 }
 
-async fn try_rollback(guard: &mut PgConnection, name: &'static str) -> Result<(), RebuildError> {
+async fn try_rollback(
+    guard: &mut PgConnection,
+    name: &'static str,
+    attempt: u32,
+) -> Result<(), RebuildError> {
     let mut tx = guard.begin().await?;
-    shadow::execute(&mut tx, format!("set local lock_timeout = '{LOCK_WAIT}'")).await?;
+    be_patient(&mut tx, attempt).await?;
     lock_checkpoint(&mut tx, &checkpoint(name)).await?;
     let before: Option<(Position, i32)> = sqlx::query_as(
         "update read_models.versions v set version = o.old_version, old_position = null, old_version = null
@@ -132,6 +143,12 @@ async fn try_rollback(guard: &mut PgConnection, name: &'static str) -> Result<()
     .await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// Bounds how long the transaction waits for a lock.
+async fn be_patient(tx: &mut PgConnection, attempt: u32) -> Result<(), sqlx::Error> {
+    let wait = if attempt < TRIES_SHORT { LOCK_WAIT } else { LOCK_WAIT_LONG };
+    shadow::execute(tx, format!("set local lock_timeout = '{wait}'")).await
 }
 
 /// Stops the worker of `consumer` until the transaction ends, and says where it stands.
