@@ -17,7 +17,7 @@ use crate::http::{self, Connection};
 /// Orders appended at once while the live rate is measured.
 const LIVE_CALLERS: usize = 256;
 /// How long a measurement waits for the read models.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Relay, feed and every projection, until dropped.
 pub(crate) struct Pipeline {
@@ -37,8 +37,7 @@ impl Pipeline {
         });
         let (feed, handle) = Feed::new(store.clone(), nats.clone());
         tasks.spawn(feed.run(drain.clone()));
-        let running =
-            projections::run_all(store.clone(), handle, Clock::system(), drain.clone());
+        let running = projections::run_all(store.clone(), handle, Clock::system(), drain.clone());
         tasks.spawn(running);
         Self { drain, tasks }
     }

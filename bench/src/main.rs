@@ -4,6 +4,8 @@
 //! in the same minutes, and what counts is the ratio. fsync, synchronous commit and autovacuum
 //! are on.
 
+#![expect(clippy::float_arithmetic, reason = "rates and ratios for people, no money")]
+
 mod append;
 mod flow;
 mod http;
@@ -88,7 +90,8 @@ async fn measure(cli: &Cli, servers: &Servers, folder: &Path) -> Result<Vec<Row>
     let mut bench = Bench::start(cli, servers, folder).await?;
     let mut rows = Vec::new();
     for name in ROWS {
-        let wanted = cli.rows.iter().all(String::is_empty) || cli.rows.iter().any(|row| row == name);
+        let wanted =
+            cli.rows.iter().all(String::is_empty) || cli.rows.iter().any(|row| row == name);
         if wanted {
             eprint!("{name} … ");
             let row = bench.row(name).await.with_context(|| format!("row {name}"))?;
@@ -218,7 +221,8 @@ impl<'a> Bench<'a> {
     async fn append(&mut self, name: &'static str, callers: usize, clients: u32) -> Result<Row> {
         let plain = self.plain(clients).await?;
         let rate =
-            append::rate(&self.written.store, callers, self.cli.seconds.into(), &self.payload).await?;
+            append::rate(&self.written.store, callers, self.cli.seconds.into(), &self.payload)
+                .await?;
         if callers == 64 {
             self.appended = Some(rate);
         }
@@ -237,17 +241,17 @@ impl<'a> Bench<'a> {
     }
 
     async fn visibility(&mut self, name: &'static str) -> Result<(Row, Row)> {
-        let (median, tail) = match self.visible {
-            Some(known) => known,
-            None => {
-                let pipeline = flow::Pipeline::start(&self.followed.store, &self.nats);
-                flow::settled(&self.followed.owner, self.followed.store.head().await?).await?;
-                let command = self.serve(command_api::router(self.followed.command_api())).await?;
-                let query = self.serve(query_api::router(self.query_api().await?)).await?;
-                let measured = flow::visible(command, query, VISIBLE_COUNT).await?;
-                pipeline.stop().await;
-                measured
-            }
+        let (median, tail) = if let Some(known) = self.visible {
+            known
+        } else {
+            let pipeline = flow::Pipeline::start(&self.followed.store, &self.nats);
+            flow::settled(&self.followed.owner, self.followed.store.head().await?).await?;
+            let router = command_api::router(self.followed.command_api());
+            let command = self.serve(router).await?;
+            let query = self.serve(query_api::router(self.query_api().await?)).await?;
+            let measured = flow::visible(command, query, VISIBLE_COUNT).await?;
+            pipeline.stop().await;
+            measured
         };
         self.visible = Some((median, tail));
         let against = "the limit of 25 ms (smaller is better)";

@@ -63,11 +63,7 @@ pub(crate) async fn plain_inserts(
         .await
         .context("pgbench could not be started; it comes with Postgres (Debian: postgresql)")?;
     let printed = String::from_utf8_lossy(&output.stdout);
-    ensure!(
-        output.status.success(),
-        "pgbench failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "pgbench failed: {}", String::from_utf8_lossy(&output.stderr));
     let number = |before: &str| {
         let line = printed.lines().find(|line| line.starts_with(before));
         line.and_then(|line| line[before.len()..].split_whitespace().next()?.parse::<f64>().ok())

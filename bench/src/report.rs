@@ -31,7 +31,6 @@ impl Row {
         against: impl Into<String>,
         reference: f64,
     ) -> Self {
-        #[expect(clippy::float_arithmetic, reason = "a ratio for people, no money")]
         let ratio = value / reference;
         Self { name, unit, value, against: against.into(), reference, ratio }
     }

@@ -51,8 +51,7 @@ async fn assert_replay_changes_nothing(world: &World) {
 async fn a_wiped_jetstream_costs_nothing_but_time() {
     let world = World::start().await;
     world.stock("mug", 100).await;
-    let jetstream =
-        async_nats::jetstream::new(services::client(world.nats_url()).await);
+    let jetstream = async_nats::jetstream::new(services::client(world.nats_url()).await);
     let name = format!("WAYBILL_{}", world.log());
 
     let placed = place_patiently(&world, "mug", ORDERS);
@@ -111,13 +110,12 @@ async fn a_killed_process_leaves_read_models_that_a_replay_confirms() {
         world.kill();
         world.run().await;
     }
+    world.get_until("/v1/stock/mug", |mug| (mug["reserved"] == 24).then_some(())).await;
     world
-        .get_until("/v1/stock/mug", |mug| (mug["reserved"] == 24).then_some(()))
+        .get_until("/v1/orders?filter[status]=confirmed&limit=100", |body| {
+            (body["data"].as_array()?.len() == 24).then_some(())
+        })
         .await;
-    world.get_until("/v1/orders?filter[status]=confirmed&limit=100", |body| {
-        (body["data"].as_array()?.len() == 24).then_some(())
-    })
-    .await;
     assert_replay_changes_nothing(&world).await;
     world.end().await;
 }

@@ -72,7 +72,12 @@ async fn a_declined_card_gives_the_stock_back() {
     assert_eq!(order["payment_status"], "failed");
     assert_in_order(
         &story(&world, &id).await,
-        &["inventory.reserved", "payment.declined", "inventory.reservation_released", "order.rejected"],
+        &[
+            "inventory.reserved",
+            "payment.declined",
+            "inventory.reservation_released",
+            "order.rejected",
+        ],
     );
     assert_eq!(books(&world, &id).await, (0, 0, 0));
     world.settle().await;
@@ -220,7 +225,8 @@ async fn an_order_worth_nothing_is_sent_without_a_payment() {
     let mut body = order(&[("sample", 1)], "pm_card_visa");
     body["lines"][0]["unit_price"]["amount"] = json!(0);
 
-    let id = world.post("/v1/orders", body).await.expect(201).body["id"].as_str().unwrap().to_owned();
+    let id =
+        world.post("/v1/orders", body).await.expect(201).body["id"].as_str().unwrap().to_owned();
     world.send_goods(&id).await;
     world.order_is(&id, "completed").await;
 
@@ -244,7 +250,8 @@ async fn a_read_waits_for_the_write_it_asks_for() {
     let late = world.send(read).await.expect(503);
     assert!(late.header("Retry-After").is_some(), "{late:?}");
     until("the order to be rejected", || async {
-        (world.order(reply.body["id"].as_str().unwrap()).await["status"] == "rejected").then_some(())
+        (world.order(reply.body["id"].as_str().unwrap()).await["status"] == "rejected")
+            .then_some(())
     })
     .await;
     world.end().await;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, interval};
 use crate::services;
 
 /// How long anything may take before the test gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// The token that makes a caller trusted.
 pub(crate) const IMPORT_TOKEN: &str = "import-token-of-the-tests";
 
@@ -191,7 +191,10 @@ impl World {
         self.try_send(request).await.unwrap()
     }
 
-    pub(crate) async fn try_send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
+    pub(crate) async fn try_send(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> reqwest::Result<Reply> {
         let answer = request.send().await?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let bytes = answer.bytes().await?;
@@ -209,7 +212,12 @@ impl World {
         self.send(self.post_request(key, path, &body)).await
     }
 
-    pub(crate) fn post_request(&self, key: &str, path: &str, body: &Value) -> reqwest::RequestBuilder {
+    pub(crate) fn post_request(
+        &self,
+        key: &str,
+        path: &str,
+        body: &Value,
+    ) -> reqwest::RequestBuilder {
         self.http
             .request(Method::POST, format!("{}{path}", self.command_url()))
             .header("Idempotency-Key", format!("\"{key}\""))
@@ -284,7 +292,7 @@ impl World {
         let path = format!("/v1/orders/{id}/shipments");
         self.get_until(&path, |body| {
             let shipment = body["data"].as_array()?.first()?;
-            Some(shipment["fulfilment_id"].as_str().or(shipment["id"].as_str())?.to_owned())
+            Some(shipment["fulfilment_id"].as_str()?.to_owned())
         })
         .await
     }
@@ -335,7 +343,8 @@ impl World {
                 .await
                 .ok()?;
             let stream = jetstream.get_stream(format!("WAYBILL_{}", self.log)).await.ok()?;
-            let last = stream.get_raw_message(stream.cached_info().state.last_sequence).await.ok()?;
+            let last =
+                stream.get_raw_message(stream.cached_info().state.last_sequence).await.ok()?;
             let id = last.headers.get("Nats-Msg-Id")?.to_string();
             (id == format!("{}:{head}", self.log)).then_some(())
         })

@@ -2,6 +2,7 @@
 
 use super::consumers::Scribe;
 use super::{Log, stream};
+use tokio::task::JoinSet;
 
 #[tokio::test]
 async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
@@ -63,7 +64,8 @@ async fn a_killed_worker_is_replaced_when_its_lease_has_run_out() {
     one.projector(Scribe::new("scribe"));
     let mut two = log.process().await;
     let writer = two.store.clone();
-    let load = tokio::spawn(async move {
+    let mut load = JoinSet::new();
+    load.spawn(async move {
         for _ in 0..200 {
             super::append(&writer, stream(), 0, 1).await;
         }
@@ -72,7 +74,7 @@ async fn a_killed_worker_is_replaced_when_its_lease_has_run_out() {
     one.kill().await; // Most likely in the middle of a batch.
     two.relay();
     two.projector(Scribe::new("scribe"));
-    load.await.unwrap();
+    load.join_all().await;
     log.wait_for("scribe", 200).await;
     assert_eq!(log.seen("scribe").await, (1..=200).collect::<Vec<_>>());
     two.stop().await;

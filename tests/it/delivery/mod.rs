@@ -54,11 +54,8 @@ impl Log {
 
     /// Another process on this log, with a writer and a feed.
     pub(crate) async fn process(&self) -> Process {
-        let options = Options {
-            database_url: self.url.clone(),
-            log: self.name.clone(),
-            connections_max: 8,
-        };
+        let options =
+            Options { database_url: self.url.clone(), log: self.name.clone(), connections_max: 8 };
         let (store, writer) = Store::open(&options, Some(self.nats.clone())).await.unwrap();
         let (feed, handle) = Feed::new(store.clone(), self.nats.clone());
         let drain = CancellationToken::new();

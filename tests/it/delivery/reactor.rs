@@ -90,8 +90,8 @@ async fn poison_parks_its_key_and_nothing_of_it_overtakes() {
     process.reactor(witness.clone());
     log.wait_for("witness", head).await;
     check_order(&witness.testimony, &[good], 5, false);
-    let heard: Vec<_> = witness.testimony.lock().unwrap().clone();
-    assert_eq!(heard.iter().filter(|(key, _)| *key == bad).count(), 1);
+    let told: Vec<_> = witness.testimony.lock().unwrap().clone();
+    assert_eq!(told.iter().filter(|(key, _)| *key == bad).count(), 1);
     let parked = parked::list(&log.database).await.unwrap();
     let [parked] = parked.as_slice() else { panic!("{parked:?}") };
     assert_eq!((parked.key, parked.first_position, parked.waiting), (bad, 4, 4));

@@ -289,14 +289,14 @@ async fn no_command_is_lost_or_doubled_when_connections_break() {
         for after in (20..=260).step_by(40) {
             let mut head = store.head_watch();
             head.wait_for(|head| *head >= after).await.unwrap();
-            let mut killed = 0;
-            while killed == 0 {
+            let mut struck = 0;
+            while struck == 0 {
                 let kill = sqlx::query(
                     "select pg_terminate_backend(pid) from pg_stat_activity \
                      where application_name = 'waybill writer' and datname = current_database() \
                      and state = 'active'",
                 );
-                killed = kill.execute(&pool).await.unwrap().rows_affected();
+                struck = kill.execute(&pool).await.unwrap().rows_affected();
             }
         }
     });
