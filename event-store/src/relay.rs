@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use schemas::Position;
 use sqlx::{Connection as _, PgConnection};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{Backoff, chain};
@@ -29,6 +29,14 @@ const POLL_EVERY: Duration = Duration::from_millis(250);
 /// How often an idle leader looks whether its stream is still there.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 
+/// How long one read of the log may take.
+const READ_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// May do no more than it must, and loses the lock within 15 s when it is cut off.
+const ON_CONNECT: &str = "set role waybill_write;
+    set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 5;
+    set tcp_user_timeout = 15000";
+
 /// The oldest NATS server that does what we ask of it: older ones answer OK and drop the fields
 /// that they do not know.
 const SERVER_MIN: (u64, u64) = (2, 10);
@@ -45,6 +53,8 @@ pub struct Relay {
 enum Lost {
     #[error("Postgres is away")]
     Database(#[from] sqlx::Error),
+    #[error("Postgres does not answer")]
+    TooSlow,
     #[error("NATS is not connected")]
     NotConnected,
     #[error(transparent)]
@@ -124,7 +134,9 @@ impl Relay {
     /// Waits until the log's lock is ours. It is freed when the connection ends, whichever way.
     async fn take_lock(&self) -> Result<PgConnection, Lost> {
         let options = self.store.pool().connect_options();
+        let options = options.as_ref().clone().application_name("waybill relay");
         let mut connection = PgConnection::connect_with(&options).await?;
+        sqlx::raw_sql(ON_CONNECT).execute(&mut connection).await?;
         let log = self.store.log();
         let mut told = false;
         loop {
@@ -170,7 +182,8 @@ impl Leader<'_> {
     /// Publishes what follows, one window at most. True where there is more.
     async fn publish(&mut self) -> Result<bool, Lost> {
         let limit = i64::try_from(WINDOW_EVENTS_MAX).unwrap_or(i64::MAX);
-        let rows = wire::read(&mut self.connection, self.last, limit).await?;
+        let rows = wire::read(&mut self.connection, self.last, limit);
+        let rows = timeout(READ_WAIT_MAX, rows).await.map_err(|_| Lost::TooSlow)??;
         if rows.is_empty() {
             return self.check().await;
         }

@@ -52,7 +52,7 @@ impl Request {
     /// About how much of the batch it takes, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let events = self.append.writes.iter().flat_map(|write| &write.events);
-        events.map(|event| event.payload.len() + 256).sum::<usize>() + 256
+        events.map(|event| event.payload.len() + 64).sum::<usize>() + 64
     }
 }
 

@@ -11,6 +11,7 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 use tokio::sync::{mpsc, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +82,8 @@ impl Writer {
                 };
             }
             let Some(first) = next.take() else { return };
+            // Whoever has just been answered may already have its next command ready.
+            yield_now().await;
             let (batch, left) = self.gather(first);
             next = left;
             self.write(batch).await;

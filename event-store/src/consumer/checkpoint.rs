@@ -138,6 +138,7 @@ impl Lease {
     pub(super) async fn renew(&self, pool: &PgPool) -> Result<bool, sqlx::Error> {
         let renewed = sqlx::query(
             "update checkpoints set leased_until = clock_timestamp() + make_interval(secs => $3)
+             from (select set_config('synchronous_commit', 'off', true)) as without_waiting
              where consumer = $1 and epoch = $2",
         )
         .bind(&self.consumer)
