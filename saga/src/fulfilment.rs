@@ -142,6 +142,10 @@ impl Saga for Fulfilment {
     }
 
     /// The timer rows of the table: 12, 13, 24, 25, 34, 38, 45, 50, 55, F7 and the one of 56.
+    ///
+    /// A command in the log is never lost, so our own contexts are silent only where the whole
+    /// platform is behind. Asking again after a few seconds would make that worse, and giving up
+    /// after a few minutes would park orders that are merely late: they get an hour.
     fn patience(step: Step) -> Option<Patience> {
         let patience = |wait_s, sendings_max, park| Patience {
             wait: Duration::from_secs(wait_s),
@@ -149,20 +153,21 @@ impl Saga for Fulfilment {
             sendings_max,
             park,
         };
+        let ours = |park| patience(60, 8, park);
         Some(match step {
-            Step::Reserve => patience(10, 5, "inventory_silent"),
-            // To ask again is to reconcile: the payment puts a question of unknown outcome to
-            // the provider under the same key. So rows 24 and 34 are one, with their patience.
-            Step::Authorise => patience(30, 9, "payment_unknown"),
-            Step::Capture => patience(60, 6, "capture_unknown"),
+            Step::Reserve => ours("inventory_silent"),
             Step::Confirm
             | Step::RequestCancellation
             | Step::MarkCancelled
             | Step::Reject
-            | Step::Complete => patience(10, 5, "order_silent"),
-            Step::CreateFulfilment => patience(30, 5, "shipping_silent"),
-            Step::CancelFulfilment => patience(60, 5, "cancel_unacked"),
-            Step::ReturnMoney | Step::ReleaseStock => patience(10, 24, "undo_unacked"),
+            | Step::Complete => ours("order_silent"),
+            Step::CreateFulfilment => ours("shipping_silent"),
+            Step::CancelFulfilment => ours("cancel_unacked"),
+            // To ask again is to reconcile: the payment puts a question of unknown outcome to
+            // the provider under the same key. So rows 24 and 34 are one, with their patience.
+            Step::Authorise => patience(30, 9, "payment_unknown"),
+            Step::Capture => patience(60, 9, "capture_unknown"),
+            Step::ReturnMoney | Step::ReleaseStock => patience(30, 24, "undo_unacked"),
             // Facts told and gates opened: what comes of them is heard elsewhere, or by nobody.
             Step::CommitStock
             | Step::ReleaseForHandover

@@ -17,6 +17,8 @@ use uuid::Uuid;
 
 use crate::registry;
 
+/// How long a poller sleeps at least: what is due may be in another poller's hands.
+const POLL_MS_MIN: u64 = 10;
 /// How long a poller sleeps at most.
 const POLL_MS_MAX: u64 = 500;
 /// How many timers one poll fires.
@@ -203,9 +205,10 @@ impl TimerPoller {
         )
         .fetch_one(self.store.pool())
         .await?;
+        let shortest = Duration::from_millis(POLL_MS_MIN);
         let longest = Duration::from_millis(POLL_MS_MAX);
         let wait = next.map(|next| (next - self.clock.now()).to_std().unwrap_or_default());
-        Ok(wait.map_or(longest, |wait| wait.min(longest)))
+        Ok(wait.map_or(longest, |wait| wait.clamp(shortest, longest)))
     }
 
     /// Takes due timers, the longest due first, and keeps other pollers off them for a while.

@@ -130,6 +130,17 @@ impl Story {
         self
     }
 
+    /// Nobody answers `step`, until it is to be sent for the last time.
+    fn when_silent(self, step: Step) -> Self {
+        let sendings_max = Fulfilment::patience(step).unwrap().sendings_max;
+        (1..sendings_max).fold(self, |story, epoch| {
+            let story = story.when_fired(step.as_str(), epoch);
+            let sending = format!("{} 1/{}", step.as_str(), epoch + 1);
+            assert!(story.told()[0].ends_with(&sending), "{:?}", story.told());
+            story
+        })
+    }
+
     /// What it wants now, timers left out, and the state it is in.
     #[track_caller]
     fn then(self, state: &str, expected: &[&str]) -> Self {
@@ -249,7 +260,7 @@ const UNDO: [&str; 3] = ["turn: cancelled", "undo return_money", "undo release_s
 #[test]
 fn row_1_a_placed_order_gets_its_stock_reserved() {
     let story =
-        given([placed(1000)]).then_waiting("reserving", &["send reserve", "wait reserve 10s"]);
+        given([placed(1000)]).then_waiting("reserving", &["send reserve", "wait reserve 60s"]);
     let expires_at = dawn() + Duration::from_mins(15);
     let Command::Inventory { command: inventory::Command::Reserve { units, expires_at: at, .. } } =
         story.sent("reserve")
@@ -312,13 +323,14 @@ fn row_11_an_order_without_stock_is_rejected() {
 #[test]
 fn row_12_and_13_silence_is_answered_by_asking_again_and_then_by_a_person() {
     let mut story = reserving();
-    for (epoch, wait) in [(1, "20s"), (2, "40s"), (3, "80s"), (4, "160s")] {
+    for (epoch, wait) in [(1, "120s"), (2, "240s"), (3, "480s"), (4, "600s")] {
         let sending = format!("send reserve 1/{}", epoch + 1);
         let wait = format!("wait reserve {wait}");
         story = story.when_fired("reserve", epoch).then_waiting("reserving", &[&sending, &wait]);
     }
-    story
-        .when_fired("reserve", 5)
+    reserving()
+        .when_silent(Step::Reserve)
+        .when_fired("reserve", 8)
         .then("reserving", &["park: inventory_silent"])
         .when(Input::StockReserved)
         .then("reserving", &["defer"]);
@@ -354,10 +366,7 @@ fn row_22_and_23_a_declined_order_is_undone() {
 
 #[test]
 fn row_24_a_silent_payment_is_asked_again_and_then_parked() {
-    let mut story = authorising();
-    for epoch in 1..9 {
-        story = story.when_fired("authorise", epoch).in_state("authorising");
-    }
+    let story = authorising().when_silent(Step::Authorise);
     story.when_fired("authorise", 9).then("authorising", &["park: payment_unknown"]);
 }
 
@@ -381,7 +390,7 @@ fn row_26_a_cancellation_waits_for_the_money() {
 fn row_36_a_confirmed_order_is_packed() {
     confirming().when(Input::OrderConfirmed).then_waiting(
         "fulfilling/picking",
-        &["send create_fulfilment", "wait create_fulfilment 30s"],
+        &["send create_fulfilment", "wait create_fulfilment 60s"],
     );
 }
 
@@ -398,8 +407,8 @@ fn row_37_an_order_that_is_cancelled_while_it_is_confirmed_is_undone() {
 
 #[test]
 fn row_38_a_silent_order_is_parked() {
-    let story = (1..5).fold(confirming(), |story, epoch| story.when_fired("confirm", epoch));
-    story.when_fired("confirm", 5).then("confirming", &["park: order_silent"]);
+    let story = confirming().when_silent(Step::Confirm);
+    story.when_fired("confirm", 8).then("confirming", &["park: order_silent"]);
 }
 
 #[test]
@@ -482,9 +491,8 @@ fn row_49_money_taken_meanwhile_goes_back_with_the_rest() {
 
 #[test]
 fn row_50_a_silent_warehouse_is_parked() {
-    let story =
-        (1..5).fold(cancelling(), |story, epoch| story.when_fired("cancel_fulfilment", epoch));
-    story.when_fired("cancel_fulfilment", 5).then("cancelling", &["park: cancel_unacked"]);
+    let story = cancelling().when_silent(Step::CancelFulfilment);
+    story.when_fired("cancel_fulfilment", 8).then("cancelling", &["park: cancel_unacked"]);
 }
 
 #[test]
@@ -532,7 +540,7 @@ fn row_54_a_refund_that_fails_is_parked() {
 
 #[test]
 fn row_55_an_undoing_is_asked_for_24_times() {
-    let story = (1..24).fold(unwinding(), |story, epoch| story.when_fired("release_stock", epoch));
+    let story = unwinding().when_silent(Step::ReleaseStock);
     story.clone().when_fired("release_stock", 24).then("unwinding", &["park: undo_unacked"]);
     assert_eq!(story.told(), ["undo release_stock 1/24", "wait release_stock 600s"]);
 }
@@ -546,8 +554,8 @@ fn row_56_a_saga_is_finished_when_the_order_has_heard() {
 #[test]
 fn row_56_an_order_that_does_not_hear_its_end_is_parked() {
     let story = shipped().when(delivered());
-    let story = (1..5).fold(story, |story, epoch| story.when_fired("complete", epoch));
-    story.when_fired("complete", 5).then("finalising", &["park: order_silent"]);
+    let story = story.when_silent(Step::Complete);
+    story.when_fired("complete", 8).then("finalising", &["park: order_silent"]);
 }
 
 #[test]
@@ -658,8 +666,8 @@ fn row_f6_a_capture_that_fails_is_tried_again_and_then_cancels_the_order() {
 
 #[test]
 fn row_f7_a_silent_capture_is_parked() {
-    let story = (1..6).fold(capturing(), |story, epoch| story.when_fired("capture", epoch));
-    story.when_fired("capture", 6).then("fulfilling/capturing", &["park: capture_unknown"]);
+    let story = capturing().when_silent(Step::Capture);
+    story.when_fired("capture", 9).then("fulfilling/capturing", &["park: capture_unknown"]);
 }
 
 #[test]
