@@ -63,6 +63,10 @@ pub(crate) struct Raw {
 }
 
 /// At most `limit` rows after `after`, in order.
+///
+/// Positions have no holes, so the range holds exactly that many. A bare `limit` would leave it to
+/// the statistics whether Postgres walks the key or sorts the rest of the log, and those of a log
+/// that has just grown are wrong.
 pub(crate) async fn read(
     connection: &mut PgConnection,
     after: Position,
@@ -72,7 +76,7 @@ pub(crate) async fn read(
         "select position, stream_id, stream_version, slice, category, event_type, event_id,
                 command_id, correlation_id, causation_id, occurred_at, recorded_at, traceparent, actor,
                 payload::text as payload
-         from events where position > $1 order by position limit $2",
+         from events where position > $1 and position <= $1 + $2 order by position",
     )
     .bind(after)
     .bind(limit)
