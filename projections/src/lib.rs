@@ -7,7 +7,7 @@
 //! * [`row`] turns a struct into the statements that read and write it in bulk.
 //! * [`run_all`] keeps the tables up to date, each by a consumer of its own. Rows and checkpoint
 //!   move in one transaction.
-//! * [`rebuild`] folds the whole log again beside the live table, and switches.
+//! * [`rebuild()`] folds the whole log again beside the live table, and switches.
 //! * [`list`] says how far behind each is, and [`Freshness`] lets a query wait for a position.
 //!
 //! A resource of the query API folds one stream, so that the stream's version names one state of

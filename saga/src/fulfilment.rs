@@ -2,7 +2,7 @@
 //! confirmation; it is packed, paid, handed over and delivered. Whatever fails before the parcel
 //! leaves the house is undone; after that everything goes forward.
 //!
-//! The table is [`react`](react::react); its numbers are the rows of the design. What it can
+//! The table is `react`; its numbers are the rows of the design. What it can
 //! hear and ask for is listed here, what it keeps in mind in `state.rs`, how its commands are
 //! worded in `ask.rs`.
 
