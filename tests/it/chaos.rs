@@ -19,7 +19,7 @@ async fn place_patiently(world: &World, sku: &str, count: usize) -> Vec<String> 
             let reply = world.try_send(request).await.ok()?;
             match reply.status.as_u16() {
                 201 => Some(reply.body["id"].as_str()?.to_owned()),
-                503 => None,
+                503 | 504 => None,
                 _ => panic!("{reply:?}"),
             }
         })
