@@ -161,7 +161,12 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     async fn start(cli: &'a Cli, servers: &Servers, folder: &'a Path) -> Result<Self> {
-        let nats = async_nats::connect(servers.nats.url()).await?;
+        let address: async_nats::ServerAddr = servers.nats.url().parse()?;
+        let login = address.username().zip(address.password());
+        let (user, password) = login.context("the server has no password")?;
+        let options = async_nats::ConnectOptions::new()
+            .user_and_password(user.to_owned(), password.to_owned());
+        let nats = options.connect(address).await?;
         let drain = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let written = Log::open(servers, "written", &nats, &mut tasks, &drain).await?;
