@@ -11,14 +11,18 @@ use schemas::Position;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::consumer::{Backoff, chain};
 use crate::feed::{wake, wire};
 use crate::{Error, Store};
-use publish::{PublishError, Publisher};
+use publish::{Last, PublishError, Publisher};
 
 /// Events that are read and published together, and so the most that wait for JetStream's word.
 const WINDOW_EVENTS_MAX: usize = 512;
+
+/// Events before the head that a new stream starts with.
+const START_EVENTS_MAX: i64 = 1_000;
 
 /// How often those who do not lead try to.
 const STANDBY_EVERY: Duration = Duration::from_millis(500);
@@ -171,12 +175,34 @@ struct Leader<'a> {
 impl Leader<'_> {
     /// Makes the stream what it should be, and finds out where to go on.
     async fn open(&mut self) -> Result<(), Lost> {
-        let head = sqlx::query_scalar("select coalesce(max(position), 0) from events")
+        let head: Position = sqlx::query_scalar("select coalesce(max(position), 0) from events")
             .fetch_one(&mut self.connection)
             .await?;
-        self.last = self.publisher.open(head).await?;
+        let start = (head - START_EVENTS_MAX).max(0);
+        self.last = match self.publisher.open().await? {
+            None => start,
+            Some(last) if self.has(&last).await? => last.position.max(start),
+            Some(last) => {
+                // The database was restored to an earlier state, or is another one: the stream
+                // tells a history that did not happen, and would take our events for repetitions.
+                let (log, last) = (self.log, last.position);
+                tracing::error!(log, last, head, "the stream tells of another history: made again");
+                self.publisher.renew().await?;
+                start
+            }
+        };
         self.checked = Instant::now();
         Ok(())
+    }
+
+    /// Whether the log has this very event in this place.
+    async fn has(&mut self, last: &Last) -> Result<bool, Lost> {
+        let event_id: Option<Uuid> =
+            sqlx::query_scalar("select event_id from events where position = $1")
+                .bind(last.position)
+                .fetch_optional(&mut self.connection)
+                .await?;
+        Ok(event_id == Some(last.event_id))
     }
 
     /// Publishes what follows, one window at most. True where there is more.

@@ -6,6 +6,8 @@ use crate::world::{World, key, order, until};
 
 /// The names of an order's events without their versions, in order.
 async fn story(world: &World, id: &str) -> Vec<String> {
+    // What an order has come to and how it got there are two read models.
+    world.settle().await;
     let events = world.events(id).await;
     events.iter().map(|event| event.rsplit_once(".v").unwrap().0.to_owned()).collect()
 }
@@ -80,7 +82,6 @@ async fn a_declined_card_gives_the_stock_back() {
         ],
     );
     assert_eq!(books(&world, &id).await, (0, 0, 0));
-    world.settle().await;
     assert_eq!(world.stock_level("mug").await["available"], 1);
     world.end().await;
 }
@@ -98,7 +99,6 @@ async fn a_short_sku_holds_nothing_and_charges_nothing() {
     assert_eq!(order["short"], short, "{order}");
     let story = story(&world, &id).await;
     assert!(!story.iter().any(|event| event.starts_with("payment.")), "{story:?}");
-    world.settle().await;
     assert_eq!(world.stock_level("mug").await["available"], 5);
     assert_eq!(world.stock_level("tea").await["available"], 1);
     world.end().await;
@@ -186,6 +186,7 @@ async fn the_same_post_sent_twice_makes_one_order() {
     assert_eq!(other.expect(422).body["code"], "idempotency_key_reused");
 
     world.order_is(third.body["id"].as_str().unwrap(), "confirmed").await;
+    world.settle().await;
     let orders = world.get("/v1/orders").await.expect(200).body;
     assert_eq!(orders["data"].as_array().unwrap().len(), 1, "{orders}");
     world.end().await;

@@ -329,14 +329,16 @@ impl World {
     pub(crate) async fn end(mut self) {
         self.settle().await;
         assert_eq!(self.parked().await, [], "nothing should be parked");
-        self.assert_relayed().await;
+        let nats = services::client(&self.nats_url).await;
+        let jetstream = async_nats::jetstream::new(nats);
+        self.assert_relayed(&jetstream).await;
         self.stop().await;
+        // JetStream sets room aside for every stream, and all tests share it.
+        jetstream.delete_stream(format!("WAYBILL_{}", self.log)).await.unwrap();
     }
 
     /// The last message in JetStream is the last event in the log.
-    async fn assert_relayed(&self) {
-        let nats = services::client(&self.nats_url).await;
-        let jetstream = async_nats::jetstream::new(nats);
+    async fn assert_relayed(&self, jetstream: &async_nats::jetstream::Context) {
         until("the relay to be drained", || async {
             let head: i64 = sqlx::query_scalar("select coalesce(max(position), 0) from events")
                 .fetch_one(&self.pool)

@@ -137,6 +137,11 @@ pub(crate) fn position(headers: &HeaderMap) -> Option<Position> {
     headers.get(POSITION)?.as_str().parse().ok()
 }
 
+/// The id of the event that a message claims to be.
+pub(crate) fn event_id(headers: &HeaderMap) -> Option<Uuid> {
+    headers.get(ID)?.as_str().parse().ok()
+}
+
 /// Rebuilds an event from its message.
 pub(crate) fn recorded(headers: &HeaderMap, body: &[u8]) -> Result<Recorded, Malformed> {
     let text = |name: &'static str| {

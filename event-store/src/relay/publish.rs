@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
 use async_nats::jetstream::context::{GetStreamErrorKind, PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::{self, stream};
 use schemas::Position;
+use uuid::Uuid;
 
 use crate::feed::wire::{self, Raw};
 
@@ -17,9 +19,6 @@ const MESSAGES_MAX: i64 = 1_000_000;
 /// How long JetStream remembers message ids: longer than any election of a stream leader, over
 /// which the relay sends the same message again.
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
-
-/// Events before the head that a new stream starts with.
-const START_EVENTS_MAX: i64 = 1_000;
 
 /// How long to wait for JetStream's word.
 const ACK_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -55,6 +54,18 @@ impl From<jetstream::context::PublishError> for PublishError {
     }
 }
 
+/// The event that a stream ends with.
+pub(super) struct Last {
+    pub(super) position: Position,
+    pub(super) event_id: Uuid,
+}
+
+impl Last {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        Some(Self { position: wire::position(headers)?, event_id: wire::event_id(headers)? })
+    }
+}
+
 /// How far a window got.
 pub(super) struct Outcome {
     /// The last event that JetStream confirmed; everything before it was confirmed too.
@@ -78,36 +89,31 @@ impl Publisher {
         Self { context, log: log.to_owned(), tip: None }
     }
 
-    /// Makes or updates the stream, and tells after which position to go on.
-    pub(super) async fn open(&mut self, head: Position) -> Result<Position, PublishError> {
-        let start = (head - START_EVENTS_MAX).max(0);
+    /// Makes or updates the stream. The last event it holds, if it holds one of ours.
+    pub(super) async fn open(&mut self) -> Result<Option<Last>, PublishError> {
         let stream = self.ensure().await?;
         let state = &stream.cached_info().state;
         self.tip = Some(state.last_sequence);
         if state.messages == 0 {
-            return Ok(start);
+            return Ok(None);
         }
         let last = match stream.get_raw_message(state.last_sequence).await {
-            Ok(last) => wire::position(&last.headers),
+            Ok(message) => Last::of(&message.headers),
             Err(error) if error.kind() == stream::RawMessageErrorKind::NoMessageFound => None,
             Err(error) => return Err(PublishError::other(error)),
         };
-        match last {
-            Some(last) if last <= head => Ok(last.max(start)),
-            Some(last) => {
-                // The database was restored to an earlier state, or is another one: the stream
-                // tells a history that did not happen, and would take our events for repetitions.
-                tracing::error!(log = self.log, last, head, "the stream is ahead of the log");
-                let name = wire::stream_name(&self.log);
-                self.context.delete_stream(name).await.map_err(PublishError::other)?;
-                self.tip = Some(self.ensure().await?.cached_info().state.last_sequence);
-                Ok(start)
-            }
-            None => {
-                tracing::warn!(log = self.log, "the last message of the stream is not ours");
-                Ok(start)
-            }
+        if last.is_none() {
+            tracing::warn!(log = self.log, "the last message of the stream is not ours");
         }
+        Ok(last)
+    }
+
+    /// Begins with an empty stream.
+    pub(super) async fn renew(&mut self) -> Result<(), PublishError> {
+        let name = wire::stream_name(&self.log);
+        self.context.delete_stream(name).await.map_err(PublishError::other)?;
+        self.tip = Some(self.ensure().await?.cached_info().state.last_sequence);
+        Ok(())
     }
 
     /// The stream as we want it, without touching what we have no opinion about.
