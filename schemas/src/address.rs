@@ -1,5 +1,6 @@
 //! Addresses, checked against what is known of their country.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Text;
@@ -25,8 +26,10 @@ pub enum AddressError {
 }
 
 /// Where something is sent. Orders keep a copy, never a reference.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Unchecked")]
+// Its own fields are the schema of both directions: `Unchecked` has the same.
+#[schemars(!try_from, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Address {
     /// The person.
@@ -43,17 +46,21 @@ pub struct Address {
     pub city: Text,
     /// ISO 3166-2, as `DE-BE`; required for US, CA and AU.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = "^[A-Z]{2}-[A-Z0-9]{1,3}$"))]
     pub region: Option<Text>,
     /// Postal code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postal_code: Option<Text>,
     /// ISO 3166-1 alpha-2, as `DE`.
+    #[schemars(extend("pattern" = "^[A-Z]{2}$"))]
     pub country: Text,
     /// E.164, as `+4930123456`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = r"^\+[1-9][0-9]{6,14}$"))]
     pub phone: Option<Text>,
     /// E-mail address.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = "^[^@ ]+@[^@ ]+$"))]
     pub email: Option<Text>,
 }
 

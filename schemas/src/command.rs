@@ -1,12 +1,13 @@
 //! Any command that one context may send to another through the log.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Category, FulfilmentId, OrderId, PaymentId, StreamId};
 use crate::{inventory, order, payment, shipping};
 
 /// A command and whom it is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "context", rename_all = "snake_case")]
 pub enum Command {
     /// For an order.

@@ -3,6 +3,7 @@
 //! A reservation touches several streams at once: its own, and one for each sku. Stock events
 //! say what a sku lost or gained; reservation events are what the saga hears.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::{Uuid, uuid};
 
@@ -13,7 +14,7 @@ use crate::{Category, OrderId, Quantity, ReservationId, Sku, StreamId, Text, Tim
 pub const SKUS_MAX: usize = crate::order::LINES_MAX;
 
 /// So many units of a sku.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Units {
     /// What.
     pub sku: Sku,
@@ -22,7 +23,7 @@ pub struct Units {
 }
 
 /// What to do where there is not enough of everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReserveMode {
     /// Hold nothing.
@@ -32,7 +33,7 @@ pub enum ReserveMode {
 }
 
 /// What can be asked of the inventory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Command {
     /// Goods came in.
@@ -117,7 +118,7 @@ impl Command {
 }
 
 /// Everything that can happen to stock and to reservations.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Event {
     /// Goods came in.
     #[serde(rename = "inventory.stock_received.v1")]

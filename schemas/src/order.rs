@@ -1,5 +1,6 @@
 //! Orders: what a customer wants, and how far it has come.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Address, Category, CustomerId, Money, Quantity, Sku, StreamId, Text, Timestamp};
@@ -8,7 +9,7 @@ use crate::{Address, Category, CustomerId, Money, Quantity, Sku, StreamId, Text,
 pub const LINES_MAX: usize = 250;
 
 /// One thing that was ordered. Price and title are copies: the catalog may change later.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Line {
     /// What.
@@ -22,7 +23,7 @@ pub struct Line {
 }
 
 /// A sku of which there was not enough.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Shortage {
     /// What.
     pub sku: Sku,
@@ -33,7 +34,7 @@ pub struct Shortage {
 }
 
 /// Why an order was rejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectReason {
     /// There was not enough of something.
@@ -43,7 +44,7 @@ pub enum RejectReason {
 }
 
 /// Why an order was cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CancelReason {
     /// The customer changed their mind.
@@ -59,7 +60,7 @@ pub enum CancelReason {
 }
 
 /// Why an order cannot be cancelled any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeepReason {
     /// It is on its way: it has to come back as a return.
@@ -67,7 +68,7 @@ pub enum KeepReason {
 }
 
 /// What can be asked of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "commands are made one at a time")]
 pub enum Command {
@@ -133,7 +134,7 @@ pub enum Command {
 }
 
 /// Everything that can happen to an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[expect(clippy::large_enum_variant, reason = "events live behind an Arc, one at a time")]
 pub enum Event {
     /// A customer ordered.

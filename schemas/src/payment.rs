@@ -4,12 +4,13 @@
 //! ever without a question. `op` numbers the authorisations of a payment: it grows only after a
 //! definite failure, and the provider's idempotency key is made of it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Category, Money, OrderId, PaymentId, RefundId, StreamId, Text, Timestamp};
 
 /// What was asked of the provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// Hold money.
@@ -23,7 +24,7 @@ pub enum Operation {
 }
 
 /// How the provider's own record of the payment stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderStatus {
     /// It wants another means of payment: the last one was declined.
@@ -39,7 +40,7 @@ pub enum ProviderStatus {
 }
 
 /// What can be asked of a payment: by the saga, and by whoever hears the provider.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Command {
     /// Open the ledger.
@@ -159,7 +160,7 @@ pub enum Command {
 }
 
 /// Everything that can happen to a payment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Event {
     /// The ledger was opened.
     #[serde(rename = "payment.created.v1")]

@@ -3,6 +3,7 @@
 //! The stream of a saga is its inbox, its outbox and its audit at once. What it hears and the
 //! state that follows are its own business, so inputs are kept as plain JSON here.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use crate::{Category, CommandId, SagaId, StreamId, Timestamp};
 
 /// Everything that can happen to a saga.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[expect(clippy::large_enum_variant, reason = "events live behind an Arc, one at a time")]
 pub enum Event {
     /// It began.

@@ -1,5 +1,6 @@
 //! Shipping: a fulfilment order, which a warehouse packs, and its parcel, which a carrier takes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::Units;
@@ -7,7 +8,9 @@ use crate::{Address, Category, FulfilmentId, OrderId, ShipmentId, StreamId, Text
 
 /// What a carrier saw. The order of the variants is the order in which a parcel goes through
 /// them: a scan that ranks lower than an earlier one is kept and changes nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Scan {
     /// The carrier knows of the parcel.
@@ -21,7 +24,7 @@ pub enum Scan {
 }
 
 /// What can be asked of a fulfilment order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "commands are made one at a time")]
 pub enum Command {
@@ -71,7 +74,7 @@ pub enum Command {
 }
 
 /// Everything that can happen to a fulfilment order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Event {
     /// The warehouse is to pack this.
     #[serde(rename = "shipping.created.v1")]
