@@ -66,6 +66,7 @@ impl Feed {
     /// Follows the log until `drain` is cancelled. While NATS is away it polls Postgres.
     pub async fn run(self, drain: CancellationToken) {
         let (messages, arrivals) = mpsc::channel(QUEUE_BATCHES_MAX);
+        self.hub.state().arrivals = Some(messages.downgrade());
         let (connected, connection) = watch::channel(false);
         let listening = listen::run(&self.nats, self.hub.store.log(), &messages, &connected);
         let following = follow::run(&self.hub, &self.nats, arrivals, connection);
@@ -84,6 +85,39 @@ impl FeedHandle {
     pub fn tail(&self, from: Position) -> Tail {
         Tail::new(self.hub.clone(), from)
     }
+
+    /// How full everything is.
+    pub(crate) fn look(&self) -> Look {
+        let state = self.hub.state();
+        let arrivals = state.arrivals.as_ref().and_then(mpsc::WeakSender::upgrade);
+        Look {
+            position: state.last,
+            tails: state.queues.len(),
+            fullest: state.queues.iter().map(waiting).max().unwrap_or(0),
+            arrivals: arrivals.as_ref().map_or(0, waiting),
+            batches_max: QUEUE_BATCHES_MAX,
+        }
+    }
+}
+
+/// How a feed is getting on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    /// The last event that was handed on; none while the feed does not run.
+    pub(crate) position: Option<Position>,
+    /// How many keep up.
+    pub(crate) tails: usize,
+    /// Batches that wait for the slowest of them.
+    pub(crate) fullest: usize,
+    /// Batches that came from JetStream and wait for the follower.
+    pub(crate) arrivals: usize,
+    /// The most batches that wait in any of these queues.
+    pub(crate) batches_max: usize,
+}
+
+/// How much waits in a queue.
+fn waiting<T>(queue: &mpsc::Sender<T>) -> usize {
+    queue.max_capacity() - queue.capacity()
 }
 
 /// What the feed and its consumers share.
@@ -99,6 +133,8 @@ struct State {
     last: Option<Position>,
     /// Who is keeping up.
     queues: Vec<mpsc::Sender<Batch>>,
+    /// What comes from JetStream; weak, so that the follower hears of the listener's end.
+    arrivals: Option<mpsc::WeakSender<Vec<Recorded>>>,
 }
 
 impl Hub {

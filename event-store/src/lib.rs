@@ -19,6 +19,7 @@ mod execute;
 mod feed;
 mod json;
 mod load;
+mod metrics;
 mod relay;
 mod request;
 mod slice;
@@ -34,6 +35,7 @@ pub use consumer::{
 pub use error::{AppendError, Error, ExecuteError};
 pub use feed::{Feed, FeedHandle, Tail};
 pub use load::Loaded;
+pub use metrics::{describe as describe_metrics, observe_pool, observe_relay};
 pub use relay::Relay;
 pub use slice::{SLICES, slice};
 pub use store::{Options, Store};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use schemas::Position;
 use sqlx::{Connection as _, PgConnection};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -50,6 +51,8 @@ const SERVER_MIN: (u64, u64) = (2, 10);
 pub struct Relay {
     store: Store,
     nats: async_nats::Client,
+    /// How far it has come; none while it does not lead.
+    published: watch::Sender<Option<Position>>,
 }
 
 /// Why somebody stops leading, or cannot start to.
@@ -71,7 +74,13 @@ impl Relay {
     /// A relay that waits to lead.
     #[must_use]
     pub fn new(store: Store, nats: async_nats::Client) -> Self {
-        Self { store, nats }
+        Self { store, nats, published: watch::Sender::new(None) }
+    }
+
+    /// How far it has come; none while it does not lead.
+    #[must_use]
+    pub fn published(&self) -> watch::Receiver<Option<Position>> {
+        self.published.subscribe()
     }
 
     /// Leads when it can and publishes until `drain` is cancelled. Faults of Postgres and NATS
@@ -87,6 +96,7 @@ impl Relay {
                 () = drain.cancelled() => return Ok(()),
                 lost = self.lead(&mut faults) => lost,
             };
+            self.published.send_replace(None);
             let log = self.store.log();
             match lost {
                 Ok(never) => match never {},
@@ -120,6 +130,7 @@ impl Relay {
         tracing::info!(log, position = leader.last, "the relay leads");
         loop {
             let more = leader.publish().await?;
+            self.published.send_if_modified(|known| known.replace(leader.last) != *known);
             if faults.recovered() {
                 tracing::info!(log, position = leader.last, "the relay goes on");
             }

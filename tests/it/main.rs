@@ -14,6 +14,7 @@ mod bad_input;
 mod chaos;
 mod delivery;
 mod event_store;
+mod metrics;
 mod services;
 mod story;
 mod world;

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use web::health::{Check, Checks, Report, Status};
 
 use crate::exit::Misconfigured;
+use crate::metrics::Metrics;
 use crate::platform::Platform;
 use crate::supervisor::{Stage, Supervisor};
 
@@ -33,17 +34,19 @@ async fn look(store: Store, nats: async_nats::Client) -> Report {
     Report::from([("database", database), ("nats", delivery)])
 }
 
-/// Serves the health routes for a role that has no other.
+/// Serves the health routes and the metrics of a role that has no API.
 pub(crate) async fn serve(
     supervisor: &mut Supervisor,
     address: Option<SocketAddr>,
     checks: Checks,
+    metrics: &Metrics,
 ) -> anyhow::Result<()> {
     let Some(address) = address else { return Ok(()) };
     let listener = bind(address, "--health-addr (WAYBILL_HEALTH_ADDR)").await?;
     let edge = web::Edge::new(checks, || Ids::system().next());
+    let router = metrics.route(web::edge(Router::new(), edge));
     supervisor.run(Stage::Support, "health", |drain| async move {
-        web::serve(listener, web::edge(Router::new(), edge), drain).await.context("health")
+        web::serve(listener, router, drain).await.context("health")
     });
     Ok(())
 }
@@ -58,13 +61,15 @@ pub(crate) async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<Tc
     })
 }
 
-/// Serves a router as part of this process, under `name`.
+/// Serves a router and the metrics as part of this process, under `name`.
 pub(crate) fn serve_router(
     supervisor: &mut Supervisor,
     name: &'static str,
     listener: TcpListener,
     router: Router,
+    metrics: &Metrics,
 ) {
+    let router = metrics.route(router);
     supervisor.run(Stage::Http, name, |drain| async move {
         web::serve(listener, router, drain).await.context(name)
     });

@@ -20,6 +20,7 @@ pub mod embedded;
 mod endpoints;
 mod exit;
 mod health;
+mod metrics;
 mod operator;
 mod options;
 mod output;

@@ -6,6 +6,7 @@ use schemas::{Clock, Ids};
 use tracing::{info, warn};
 
 use crate::exit::Misconfigured;
+use crate::metrics::Metrics;
 use crate::options;
 use crate::supervisor::{Stage, Supervisor};
 
@@ -19,6 +20,7 @@ pub(crate) struct Platform {
     pub nats: async_nats::Client,
     pub clock: Clock,
     pub ids: Ids,
+    pub metrics: Metrics,
 }
 
 impl Platform {
@@ -29,6 +31,7 @@ impl Platform {
         nats_url: &str,
         tuning: &options::Tuning,
     ) -> anyhow::Result<Self> {
+        let metrics = Metrics::start(supervisor)?;
         let nats = connect_nats(nats_url).await?;
         let options = event_store::Options {
             database_url: database_url.to_owned(),
@@ -46,7 +49,8 @@ impl Platform {
             writer.run(drain).await;
             Ok(())
         });
-        Ok(Self { store, nats, clock: Clock::system(), ids: Ids::system() })
+        metrics.of_store(&store);
+        Ok(Self { store, nats, clock: Clock::system(), ids: Ids::system(), metrics })
     }
 
     /// Follows the log for the consumers of this process.
@@ -56,6 +60,7 @@ impl Platform {
             feed.run(drain).await;
             Ok(())
         });
+        self.metrics.of_feed(&handle);
         handle
     }
 

@@ -6,7 +6,7 @@
 //!   [`IfMatch`], [`IfNoneMatch`], [`MinPosition`], [`PreferWait`], [`RequestContext`].
 //! * Parts of an answer: [`ETag`], [`CommitPosition`], [`ProjectionPosition`], [`Page`].
 //! * [`edge()`] puts limits, request ids, fallbacks, health and the log line around the routes,
-//!   and [`serve()`] serves them.
+//!   [`with_metrics()`] adds `/metrics`, and [`serve()`] serves them.
 //!
 //! To add one more header: a type in `headers.rs` with `FromRequestParts` or
 //! `IntoResponseParts`, and a test beside it.
@@ -20,6 +20,7 @@ pub mod headers;
 pub mod health;
 pub mod json;
 pub mod limits;
+mod metrics;
 mod page;
 mod problem;
 mod query;
@@ -36,6 +37,7 @@ pub use headers::{
     CommitPosition, ETag, IdempotencyKey, IfMatch, IfNoneMatch, MinPosition, PreferWait,
     ProjectionPosition,
 };
+pub use metrics::with_metrics;
 pub use page::{Ends, Page, rows};
 pub use problem::{FieldError, Problem, TYPE_BASE};
 pub use query::{PathId, Query};

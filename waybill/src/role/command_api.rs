@@ -66,5 +66,5 @@ pub(super) fn start(
         carrier_webhook_secret: secrets.carrier_webhook_secret,
         health: health::checks(platform),
     });
-    health::serve_router(supervisor, "command-api", listener, router);
+    health::serve_router(supervisor, "command-api", listener, router, &platform.metrics);
 }

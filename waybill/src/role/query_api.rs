@@ -9,6 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 
 use crate::exit::{Ending, Misconfigured};
+use crate::metrics::Metrics;
 use crate::supervisor::{Signals, Supervisor};
 use crate::{health, options};
 
@@ -38,13 +39,15 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     let mut signals = Signals::listen()?;
     let mut supervisor = Supervisor::default();
     let listener = health::bind(query_addr, "--query-addr (WAYBILL_QUERY_ADDR)").await?;
-    start(&mut supervisor, &log.database_url, &log.tuning, listener, &cursors)?;
+    let metrics = Metrics::start(&mut supervisor)?;
+    start(&mut supervisor, &metrics, &log.database_url, &log.tuning, listener, &cursors)?;
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
 }
 
 /// Starts the API.
 pub(super) fn start(
     supervisor: &mut Supervisor,
+    metrics: &Metrics,
     database_url: &str,
     tuning: &options::Tuning,
     listener: TcpListener,
@@ -52,12 +55,14 @@ pub(super) fn start(
 ) -> anyhow::Result<()> {
     let ids = Ids::system();
     let cursor_secret = cursors.cursor_secret.clone().filter(|secret| !secret.is_empty());
+    let pool = pool(database_url, tuning)?;
+    metrics.of_readers(&pool);
     let router = query_api::router(query_api::Config {
-        pool: pool(database_url, tuning)?,
+        pool,
         ids,
         cursor_secret: cursor_secret.unwrap_or_else(|| ids.next().to_string()),
     });
-    health::serve_router(supervisor, "query-api", listener, router);
+    health::serve_router(supervisor, "query-api", listener, router, metrics);
     Ok(())
 }
 

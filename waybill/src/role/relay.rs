@@ -27,7 +27,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     let mut supervisor = Supervisor::default();
     let platform =
         Platform::open(&mut supervisor, &log.database_url, &nats.nats_url, &log.tuning).await?;
-    health::serve(&mut supervisor, health.health_addr, health::checks(&platform)).await?;
+    let checks = health::checks(&platform);
+    health::serve(&mut supervisor, health.health_addr, checks, &platform.metrics).await?;
     start(&mut supervisor, &platform);
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
 }
@@ -35,6 +36,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
 /// Starts the relay.
 pub(super) fn start(supervisor: &mut Supervisor, platform: &Platform) {
     let relay = Relay::new(platform.store.clone(), platform.nats.clone());
+    platform.metrics.of_relay(relay.published());
     supervisor.run(Stage::Support, "relay", |drain| async move {
         relay.run(drain).await.context("the relay cannot go on")
     });

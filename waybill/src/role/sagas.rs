@@ -26,7 +26,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     let mut supervisor = Supervisor::default();
     let platform =
         Platform::open(&mut supervisor, &log.database_url, &nats.nats_url, &log.tuning).await?;
-    health::serve(&mut supervisor, health.health_addr, health::checks(&platform)).await?;
+    let checks = health::checks(&platform);
+    health::serve(&mut supervisor, health.health_addr, checks, &platform.metrics).await?;
     let feed = platform.follow(&mut supervisor);
     start(&mut supervisor, &platform, feed);
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)

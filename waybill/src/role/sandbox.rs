@@ -10,6 +10,7 @@ use web::health::Checks;
 
 use crate::exit::Ending;
 use crate::health::{self, bind};
+use crate::metrics::Metrics;
 use crate::options::{self, WebhookSecrets};
 use crate::supervisor::{Signals, Stage, Supervisor};
 
@@ -76,7 +77,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     if let Some(folder) = &options.sandbox_data_dir {
         sandbox.keep(folder)?;
     }
-    health::serve(&mut supervisor, options.health.health_addr, Checks::none()).await?;
+    let metrics = Metrics::start(&mut supervisor)?;
+    health::serve(&mut supervisor, options.health.health_addr, Checks::none(), &metrics).await?;
     sandbox.start(&mut supervisor, provider, carrier);
     Ok(supervisor.supervise(&mut signals, options.drain.max()).await)
 }

@@ -197,7 +197,8 @@ fn start_roles(
     command_api::start(supervisor, platform, &feed, listeners.command, secrets, import);
     let cursors = options::Cursors { cursor_secret: None };
     let database_url = &endpoints.database_url;
-    query_api::start(supervisor, database_url, &options.tuning, listeners.query, &cursors)?;
+    let (metrics, tuning) = (&platform.metrics, &options.tuning);
+    query_api::start(supervisor, metrics, database_url, tuning, listeners.query, &cursors)?;
     info!("every role runs");
     Ok(())
 }

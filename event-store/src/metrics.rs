@@ -1,0 +1,148 @@
+//! What a process tells about its log, its queues and its consumers, as numbers.
+//!
+//! What changes by itself is looked at when somebody asks ([`Store::observe`],
+//! [`FeedHandle::observe`], [`observe_relay`]); what is done is counted where it is done. Names are
+//! `waybill_<thing>_<unit>`; a queue, a cache or a pool has a second gauge for its bound, with
+//! `_max` behind it.
+//!
+//! To add one more: 1. a constant with its name here and a line in [`describe`]; 2. a line in
+//! one of the three, or a macro of `metrics` where it happens; 3. a line in `docs/running.md`.
+
+use metrics::{Unit, describe_gauge, gauge};
+use schemas::Position;
+use sqlx::{FromRow, PgPool};
+use tokio::sync::watch;
+
+use crate::{Error, FeedHandle, Store};
+
+const LOG_HEAD: &str = "waybill_log_head_position";
+const CONSUMER_POSITION: &str = "waybill_consumer_position";
+const CONSUMER_LAG_EVENTS: &str = "waybill_consumer_lag_events";
+const CONSUMER_LAG_SECONDS: &str = "waybill_consumer_lag_seconds";
+const CONSUMER_PARKED: &str = "waybill_consumer_parked_streams";
+const RELAY_LEADING: &str = "waybill_relay_leading_flag";
+const RELAY_POSITION: &str = "waybill_relay_position";
+const RELAY_LAG: &str = "waybill_relay_lag_events";
+const FEED_POSITION: &str = "waybill_feed_position";
+const FEED_TAILS: &str = "waybill_feed_live_tails";
+const FEED_QUEUE: &str = "waybill_feed_queue_batches";
+const FEED_QUEUE_MAX: &str = "waybill_feed_queue_batches_max";
+const FEED_ARRIVALS: &str = "waybill_feed_arrivals_queue_batches";
+const FEED_ARRIVALS_MAX: &str = "waybill_feed_arrivals_queue_batches_max";
+const POOL_USED: &str = "waybill_pool_used_connections";
+const POOL_USED_MAX: &str = "waybill_pool_used_connections_max";
+const POOL_OPEN: &str = "waybill_pool_open_connections";
+
+/// Says what every number of this crate means. Once per process, after its recorder is there.
+pub fn describe() {
+    describe_gauge!(LOG_HEAD, "Last position in the log");
+    describe_gauge!(CONSUMER_POSITION, "Everything up to here is done or parked");
+    describe_gauge!(CONSUMER_LAG_EVENTS, Unit::Count, "Events that the consumer has yet to take");
+    describe_gauge!(CONSUMER_LAG_SECONDS, Unit::Seconds, "Age of the oldest event yet to take");
+    describe_gauge!(CONSUMER_PARKED, Unit::Count, "Streams that wait for a person");
+    describe_gauge!(RELAY_LEADING, "Whether this process publishes the log: 1 or 0");
+    describe_gauge!(RELAY_POSITION, "Last position that was published; while this process leads");
+    describe_gauge!(RELAY_LAG, Unit::Count, "Events yet to be published; while this process leads");
+    describe_gauge!(FEED_POSITION, "Last position that the feed has handed on");
+    describe_gauge!(FEED_TAILS, Unit::Count, "Consumers that keep up with the feed");
+    describe_gauge!(FEED_QUEUE, Unit::Count, "Batches that wait for the slowest of these");
+    describe_gauge!(FEED_QUEUE_MAX, Unit::Count, "Batches at which it is cut loose");
+    describe_gauge!(FEED_ARRIVALS, Unit::Count, "Batches from JetStream yet to be put in sequence");
+    describe_gauge!(FEED_ARRIVALS_MAX, Unit::Count, "Batches at which JetStream has to wait");
+    describe_gauge!(POOL_USED, Unit::Count, "Connections to Postgres that are in use");
+    describe_gauge!(POOL_USED_MAX, Unit::Count, "Connections to Postgres at most");
+    describe_gauge!(POOL_OPEN, Unit::Count, "Connections to Postgres that are open");
+}
+
+/// Where one consumer stands.
+#[derive(FromRow)]
+struct Standing {
+    consumer: String,
+    position: Position,
+    lag_seconds: i64,
+    parked: i64,
+}
+
+impl Store {
+    /// Looks at the log, its consumers, and what this process holds, and tells the head.
+    ///
+    /// # Errors
+    /// [`Error::Database`]; what this process holds is told all the same.
+    pub async fn observe(&self) -> Result<Position, Error> {
+        observe_pool("log", self.pool());
+        let head = self.head().await?;
+        gauge!(LOG_HEAD).set(number(head));
+        observe_consumers(self.pool(), head).await?;
+        Ok(head)
+    }
+}
+
+/// Looks at the consumers, by the log and not by their own word.
+async fn observe_consumers(pool: &PgPool, head: Position) -> Result<(), sqlx::Error> {
+    let standings: Vec<Standing> = sqlx::query_as(
+        "select c.consumer, c.position,
+                greatest(coalesce(extract(epoch from clock_timestamp() - (
+                    select e.recorded_at from events e where e.position = c.position + 1
+                )), 0), 0)::bigint as lag_seconds,
+                (select count(*) from parked_streams p where p.consumer = c.consumer) as parked
+         from checkpoints c order by c.consumer",
+    )
+    .fetch_all(pool)
+    .await?;
+    for Standing { consumer, position, lag_seconds, parked } in standings {
+        let lag = (head - position).max(0);
+        gauge!(CONSUMER_POSITION, "consumer" => consumer.clone()).set(number(position));
+        gauge!(CONSUMER_LAG_EVENTS, "consumer" => consumer.clone()).set(number(lag));
+        gauge!(CONSUMER_LAG_SECONDS, "consumer" => consumer.clone()).set(number(lag_seconds));
+        gauge!(CONSUMER_PARKED, "consumer" => consumer).set(number(parked));
+    }
+    Ok(())
+}
+
+/// Looks at a pool of connections, named as people tell it from others.
+pub fn observe_pool(name: &'static str, pool: &PgPool) {
+    let open = usize::try_from(pool.size()).unwrap_or(usize::MAX);
+    let used = open.saturating_sub(pool.num_idle());
+    gauge!(POOL_USED, "pool" => name).set(count(used));
+    gauge!(POOL_USED_MAX, "pool" => name).set(pool.options().get_max_connections());
+    gauge!(POOL_OPEN, "pool" => name).set(count(open));
+}
+
+/// Looks at a relay of this process, which has published up to there; nothing while it does not
+/// lead.
+pub fn observe_relay(published: &watch::Receiver<Option<Position>>, head: Position) {
+    let published = *published.borrow();
+    gauge!(RELAY_LEADING).set(u32::from(published.is_some()));
+    if let Some(position) = published {
+        gauge!(RELAY_POSITION).set(number(position));
+        gauge!(RELAY_LAG).set(number((head - position).max(0)));
+    } else {
+        gauge!(RELAY_LAG).set(0);
+    }
+}
+
+impl FeedHandle {
+    /// Looks at the feed and at those who follow it.
+    pub fn observe(&self) {
+        let seen = self.look();
+        if let Some(position) = seen.position {
+            gauge!(FEED_POSITION).set(number(position));
+        }
+        gauge!(FEED_TAILS).set(count(seen.tails));
+        gauge!(FEED_QUEUE).set(count(seen.fullest));
+        gauge!(FEED_QUEUE_MAX).set(count(seen.batches_max));
+        gauge!(FEED_ARRIVALS).set(count(seen.arrivals));
+        gauge!(FEED_ARRIVALS_MAX).set(count(seen.batches_max));
+    }
+}
+
+/// A number as a gauge takes it.
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53; beyond it nobody counts")]
+pub(crate) fn number(value: i64) -> f64 {
+    value as f64
+}
+
+/// How many, as a gauge takes it.
+pub(crate) fn count(value: usize) -> f64 {
+    number(i64::try_from(value).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,146 @@
+//! The numbers of this process, at `GET /metrics`.
+//!
+//! A role says what it runs ([`Metrics::of_store`] and so on); whoever asks for the numbers has
+//! these looked at first. The recorder behind the `metrics` macros is one per process.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use event_store::{FeedHandle, Store, describe_metrics, observe_pool, observe_relay};
+use metrics::{describe_gauge, gauge};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use schemas::Position;
+use sqlx::PgPool;
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tracing::debug;
+
+use crate::supervisor::{Stage, Supervisor};
+
+/// The longest look at everything; then the numbers are told as they are.
+const LOOK_MAX: Duration = Duration::from_secs(2);
+/// The shortest time between two looks: whoever asks more often is told the same again.
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(500);
+/// How often samples of histograms are summed up while nobody asks.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+const BUILD_INFO: &str = "waybill_build_info";
+const LOG_REACHABLE: &str = "waybill_log_reachable_flag";
+
+/// What the `metrics` macros write to; there can be one.
+static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// The numbers of this process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics(Arc<Sources>);
+
+/// What is looked at when somebody asks.
+#[derive(Debug)]
+struct Sources {
+    recorder: PrometheusHandle,
+    store: OnceLock<Store>,
+    feed: OnceLock<FeedHandle>,
+    relay: OnceLock<watch::Receiver<Option<Position>>>,
+    readers: OnceLock<PgPool>,
+    looked: Mutex<Option<Instant>>,
+}
+
+impl Metrics {
+    /// Starts counting, and the task that keeps the counts small.
+    pub(crate) fn start(supervisor: &mut Supervisor) -> anyhow::Result<Self> {
+        let recorder = if let Some(recorder) = RECORDER.get() {
+            recorder.clone()
+        } else {
+            let installed = PrometheusBuilder::new().install_recorder();
+            let recorder = installed.context("cannot start counting")?;
+            RECORDER.get_or_init(|| recorder).clone()
+        };
+        describe_metrics();
+        describe_gauge!(BUILD_INFO, "Which release this is; always 1");
+        describe_gauge!(LOG_REACHABLE, "Whether the log could be read just now: 1 or 0");
+        gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
+        let upkeep = recorder.clone();
+        supervisor.run(Stage::Support, "metrics", |drain| async move {
+            let mut tick = interval(UPKEEP_EVERY);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while drain.run_until_cancelled(tick.tick()).await.is_some() {
+                upkeep.run_upkeep();
+            }
+            Ok(())
+        });
+        Ok(Self(Arc::new(Sources {
+            recorder,
+            store: OnceLock::new(),
+            feed: OnceLock::new(),
+            relay: OnceLock::new(),
+            readers: OnceLock::new(),
+            looked: Mutex::new(None),
+        })))
+    }
+
+    /// The log that this process works on.
+    pub(crate) fn of_store(&self, store: &Store) {
+        let _ = self.0.store.set(store.clone());
+    }
+
+    /// The feed that this process follows.
+    pub(crate) fn of_feed(&self, feed: &FeedHandle) {
+        let _ = self.0.feed.set(feed.clone());
+    }
+
+    /// How far the relay of this process has come.
+    pub(crate) fn of_relay(&self, published: watch::Receiver<Option<Position>>) {
+        let _ = self.0.relay.set(published);
+    }
+
+    /// The connections of the query API.
+    pub(crate) fn of_readers(&self, pool: &PgPool) {
+        let _ = self.0.readers.set(pool.clone());
+    }
+
+    /// Adds `GET /metrics` to a router.
+    pub(crate) fn route(&self, router: Router) -> Router {
+        let metrics = self.clone();
+        web::with_metrics(router, move || {
+            let metrics = metrics.clone();
+            async move { metrics.render().await }
+        })
+    }
+
+    async fn render(&self) -> String {
+        if timeout(LOOK_MAX, self.look()).await.is_err() {
+            gauge!(LOG_REACHABLE).set(0);
+        }
+        self.0.recorder.render()
+    }
+
+    /// Looks at everything, unless somebody just has.
+    async fn look(&self) {
+        let sources = &*self.0;
+        let mut looked = sources.looked.lock().await;
+        if looked.is_some_and(|at| at.elapsed() < LOOK_EVERY_MIN) {
+            return;
+        }
+        if let Some(feed) = sources.feed.get() {
+            feed.observe();
+        }
+        if let Some(pool) = sources.readers.get() {
+            observe_pool("query", pool);
+        }
+        if let Some(store) = sources.store.get() {
+            let head = store.observe().await;
+            gauge!(LOG_REACHABLE).set(u32::from(head.is_ok()));
+            match head {
+                Ok(head) => {
+                    if let Some(published) = sources.relay.get() {
+                        observe_relay(published, head);
+                    }
+                }
+                Err(error) => debug!(%error, "the log cannot be looked at"),
+            }
+        }
+        *looked = Some(Instant::now());
+    }
+}
