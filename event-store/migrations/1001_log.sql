@@ -55,7 +55,7 @@ create table commands (
     primary key (command_id, recorded_at)
 ) partition by range (recorded_at);
 
--- What happened. A leaf holds ten million positions. Every index costs each append, so there are
+-- What happened. A leaf holds ten million positions (`log_settings`). Every index costs each append, so there are
 -- three: the position, the place in the stream (made on each leaf by `log_ahead`, for it does not
 -- contain the position; `streams` makes it hold over all leaves), and the time.
 create table events (
@@ -91,40 +91,123 @@ create trigger events_refuse_change before update or delete on events
 create trigger events_refuse_truncate before truncate on events
     for each statement execute function events_refuse_change();
 
+-- What is chosen once for a log; one row.
+create table log_settings (
+    only_row       boolean not null primary key default true check (only_row),
+    -- Positions in a leaf of `events`. Leaves lie on this grid, so another size is chosen while
+    -- there is none: drop them, set it, have them made again.
+    leaf_positions bigint  not null default 10000000 check (leaf_positions > 0)
+);
+insert into log_settings default values;
+
+-- The leaves of the log as they lie: positions for `events`, times for `commands`; the first is
+-- in the leaf, the one it ends before is not. `live_rows` is an estimate, -1 where nobody has counted.
+create view log_leaves as
+select parent.relname::text as parent, leaf.relname::text as leaf,
+       case when parent.relname = 'events' then bounds.low::bigint end as from_position,
+       case when parent.relname = 'events' then bounds.high::bigint end as before_position,
+       case when parent.relname = 'commands' then bounds.low::timestamptz end as from_time,
+       case when parent.relname = 'commands' then bounds.high::timestamptz end as before_time,
+       leaf.reltuples::bigint as live_rows,
+       coalesce(pg_total_relation_size(leaf.oid), 0) as bytes, -- Nothing where it is being dropped.
+       obj_description(leaf.oid, 'pg_class') as note
+from pg_inherits
+join pg_class parent on parent.oid = inhparent
+join pg_class leaf on leaf.oid = inhrelid,
+lateral (
+    select found[1] as low, found[2] as high
+    from regexp_match(
+        pg_get_expr(leaf.relpartbound, leaf.oid), 'FROM \(''?([^'')]+)''?\) TO \(''?([^'')]+)''?\)')
+        as found
+) as bounds
+where inhparent in ('events'::regclass, 'commands'::regclass)
+order by 1, 3, 5;
+
+-- Makes the leaf of `events` with this number, unless there is one. It is filled in before it is
+-- attached, so that appends are not held up.
+create function log_make_events_leaf(number bigint) returns void language plpgsql as $$
+declare
+    size bigint := (select leaf_positions from log_settings);
+    leaf text := 'events_' || lpad(number::text, 5, '0');
+begin
+    if to_regclass(leaf) is not null then
+        return;
+    end if;
+    execute format('create table %I (like events including defaults including constraints)', leaf);
+    execute format('create unique index %I on %I (stream_id, stream_version)', leaf || '_stream', leaf);
+    execute format(
+        'create trigger events_refuse_truncate before truncate on %I'
+        ' for each statement execute function events_refuse_change()', leaf);
+    execute format(
+        'alter table events attach partition %I for values from (%s) to (%s)',
+        leaf, number * size, (number + 1) * size);
+end $$;
+
+-- Makes the leaf of `commands` that this moment falls into, unless there is one.
+create function log_make_commands_leaf(moment timestamptz) returns void language plpgsql as $$
+declare
+    week timestamptz := date_trunc('week', moment, 'UTC');
+    leaf text := 'commands_' || to_char(week at time zone 'UTC', 'IYYY"w"IW');
+begin
+    if to_regclass(leaf) is not null then
+        return;
+    end if;
+    execute format('create table %I (like commands including defaults including constraints)', leaf);
+    execute format(
+        'alter table commands attach partition %I for values from (%L) to (%L)',
+        leaf, week, week + interval '7 days');
+end $$;
+
 -- Makes the leaves that the next appends need: of `events` the current one and two ahead, of
 -- `commands` this week's and two ahead. Runs as its owner, since whoever serves may not create
--- tables. A new leaf is filled in before it is attached, so that appends are not held up.
-create function log_ahead() returns void
-    language plpgsql security definer set search_path from current as $$
+-- tables.
+create function log_ahead() returns void language plpgsql security definer as $$
 declare
-    leaf_size constant bigint := 10000000;
-    head      bigint;
-    leaf      text;
-    week      timestamptz;
+    current_leaf bigint;
 begin
     perform pg_advisory_xact_lock(24560174593821773); -- One at a time.
-    select coalesce(max(position), 0) into head from events;
-    for number in head / leaf_size .. head / leaf_size + 2 loop
-        leaf := 'events_' || lpad(number::text, 5, '0');
-        continue when to_regclass(leaf) is not null;
-        execute format('create table %I (like events including defaults including constraints)', leaf);
-        execute format('create unique index %I on %I (stream_id, stream_version)', leaf || '_stream', leaf);
-        execute format(
-            'create trigger events_refuse_truncate before truncate on %I'
-            ' for each statement execute function events_refuse_change()', leaf);
-        execute format(
-            'alter table events attach partition %I for values from (%s) to (%s)',
-            leaf, number * leaf_size, (number + 1) * leaf_size);
+    select coalesce(max(position), 0) / (select leaf_positions from log_settings)
+    into current_leaf from events;
+    for number in current_leaf .. current_leaf + 2 loop
+        perform log_make_events_leaf(number);
     end loop;
     for number in 0 .. 2 loop
-        week := date_trunc('week', now(), 'UTC') + number * interval '7 days';
-        leaf := 'commands_' || to_char(week at time zone 'UTC', 'IYYY"w"IW');
-        continue when to_regclass(leaf) is not null;
-        execute format('create table %I (like commands including defaults including constraints)', leaf);
-        execute format(
-            'alter table commands attach partition %I for values from (%L) to (%L)',
-            leaf, week, week + interval '7 days');
+        perform log_make_commands_leaf(now() + number * interval '7 days');
     end loop;
+end $$;
+
+-- Drops the leaves of the ledger that ended longer ago than `keep`, and names them. Runs as its
+-- owner, like `log_ahead`; whoever serves may choose the window, but not one below a week, in which
+-- a caller may still send its command again. Dropping waits for readers of the ledger and has
+-- appends wait meanwhile: after two seconds it gives up until the next time.
+create function log_forget(keep interval) returns setof text
+    language plpgsql security definer set lock_timeout = '2s' as $$
+declare
+    keep_min constant interval := interval '7 days';
+    old      text;
+begin
+    if keep is null or keep < keep_min then
+        raise exception 'the ledger is kept for % at least', keep_min
+            using errcode = 'invalid_parameter_value', hint = 'choose a longer window';
+    end if;
+    perform pg_advisory_xact_lock(24560174593821773);
+    for old in
+        select l.leaf from log_leaves l
+        where l.parent = 'commands' and l.before_time <= now() - keep order by l.before_time
+    loop
+        execute format('drop table %I', old);
+        return next old;
+    end loop;
+end $$;
+
+-- What runs as the owner must not be led astray: the schema of a session's temporary tables, which
+-- anybody may make, comes last.
+do $$
+begin
+    execute format('alter function log_ahead() set search_path = %I, pg_temp', current_schema());
+    execute format(
+        'alter function log_forget(interval) set search_path = %I, pg_temp', current_schema());
+    execute format('revoke create on schema %I from public', current_schema());
 end $$;
 
 select log_ahead();
@@ -132,5 +215,7 @@ select log_ahead();
 grant select, insert on events to waybill_write;
 grant select, insert on commands to waybill_write;
 grant select, insert, update on streams to waybill_write;
-revoke execute on function log_ahead() from public;
-grant execute on function log_ahead() to waybill_write;
+grant select on log_settings, log_leaves to waybill_write;
+revoke execute on function log_make_events_leaf(bigint), log_make_commands_leaf(timestamptz),
+    log_ahead(), log_forget(interval) from public;
+grant execute on function log_ahead(), log_forget(interval) to waybill_write;

@@ -7,6 +7,7 @@
 //!   writes, a batch at a time.
 //! * [`Relay`] publishes the log to JetStream; one process at a time leads.
 //! * [`Feed`] follows the log through JetStream and fills every hole from Postgres.
+//! * [`log`] keeps it for decades: seals, partitions, verification.
 //! * [`run_projector`] and [`run_reactor`] drive consumers with a fenced checkpoint.
 #![deny(missing_docs)]
 
@@ -19,6 +20,7 @@ mod execute;
 mod feed;
 mod json;
 mod load;
+pub mod log;
 mod metrics;
 mod relay;
 mod request;

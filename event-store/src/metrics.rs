@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::{Error, FeedHandle, Store};
 
 const LOG_HEAD: &str = "waybill_log_head_position";
+pub(crate) const LOG_AHEAD: &str = "waybill_log_partitions_ahead";
 const CONSUMER_POSITION: &str = "waybill_consumer_position";
 const CONSUMER_LAG_EVENTS: &str = "waybill_consumer_lag_events";
 const CONSUMER_LAG_SECONDS: &str = "waybill_consumer_lag_seconds";
@@ -36,6 +37,7 @@ const POOL_OPEN: &str = "waybill_pool_open_connections";
 /// Says what every number of this crate means. Once per process, after its recorder is there.
 pub fn describe() {
     describe_gauge!(LOG_HEAD, "Last position in the log");
+    describe_gauge!(LOG_AHEAD, Unit::Count, "Partitions that are ready for what will be written");
     describe_gauge!(CONSUMER_POSITION, "Everything up to here is done or parked");
     describe_gauge!(CONSUMER_LAG_EVENTS, Unit::Count, "Events that the consumer has yet to take");
     describe_gauge!(CONSUMER_LAG_SECONDS, Unit::Seconds, "Age of the oldest event yet to take");

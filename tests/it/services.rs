@@ -28,6 +28,20 @@ pub(crate) async fn database() -> String {
     servers().await.postgres.database(&name()).await.unwrap()
 }
 
+/// The URL of the database at `url`, for a login of its own that is a member of `groups` and may do
+/// nothing else. `url` is the superuser's.
+pub(crate) async fn login(url: &str, groups: &[&str]) -> String {
+    let (login, password) = (name(), "secret");
+    waybill::embedded::add_login(url, &login, password, groups).await.unwrap();
+    let (_, place) = url.split_once('@').unwrap();
+    format!("postgres://{login}:{password}@{place}")
+}
+
+/// The URL of the database at `url`, for whoever serves.
+pub(crate) async fn serving(url: &str) -> String {
+    login(url, &["waybill_write", "waybill_read"]).await
+}
+
 /// The URL of the NATS server.
 pub(crate) async fn nats() -> String {
     servers().await.nats.url()

@@ -64,6 +64,7 @@ pub(crate) struct World {
     process: Option<Child>,
     folder: PathBuf,
     database_url: String,
+    serving_url: String,
     nats_url: String,
     log: String,
     endpoints: Value,
@@ -92,6 +93,7 @@ impl World {
         let mut world = Self {
             process: None,
             folder: services::folder(&log),
+            serving_url: services::serving(&database_url).await,
             database_url,
             nats_url,
             log,
@@ -117,7 +119,8 @@ impl World {
         let child = Command::new(env!("CARGO_BIN_EXE_waybill-under-test"))
             .args(["up", "--data-dir"])
             .arg(&self.folder)
-            .args(["--database-url", &self.database_url, "--nats-url", &self.nats_url])
+            .args(["--owner-url", &self.database_url, "--database-url", &self.serving_url])
+            .args(["--nats-url", &self.nats_url])
             .args(["--log-name", &self.log, "--import-token", IMPORT_TOKEN])
             .args(["--command-addr", any, "--query-addr", any])
             .args(["--payment-addr", any, "--carrier-addr", any])

@@ -39,6 +39,8 @@ pub(crate) enum Choice {
     Sandbox(Box<role::sandbox::Options>),
     /// Bring the database up to date: tables, roles, grants.
     Migrate(operator::migrate::Options),
+    /// Look after the log: its partitions and its seals.
+    Log(Box<operator::log::Options>),
     /// Watch the whole story in a terminal, on a platform that is started for it.
     Demo(Box<demo::Options>),
     /// Place, show or cancel an order through the APIs.
@@ -51,7 +53,7 @@ impl Choice {
     /// Does it.
     pub(crate) async fn run(self) -> anyhow::Result<Ending> {
         match self {
-            Self::Up(options) => role::up::run(*options).await,
+            Self::Up(options) => Box::pin(role::up::run(*options)).await,
             Self::CommandApi(options) => role::command_api::run(*options).await,
             Self::QueryApi(options) => role::query_api::run(*options).await,
             Self::Relay(options) => role::relay::run(*options).await,
@@ -60,6 +62,7 @@ impl Choice {
             Self::Adapters(options) => role::adapters::run(*options).await,
             Self::Sandbox(options) => role::sandbox::run(*options).await,
             Self::Migrate(options) => operator::migrate::run(&options).await,
+            Self::Log(options) => Box::pin(operator::log::run(*options)).await,
             Self::Demo(options) => Box::pin(demo::run(*options)).await,
             Self::Orders(options) => operator::orders::run(options).await,
             Self::Health(options) => operator::health::run(&options).await,

@@ -26,8 +26,12 @@ pub(crate) struct Endpoints {
     pub payment_url: String,
     /// The sandbox carrier.
     pub carrier_url: String,
-    /// Postgres.
+    /// Postgres, for the roles that write.
     pub database_url: String,
+    /// Postgres, for the query API.
+    pub reading_url: String,
+    /// Postgres, for its owner.
+    pub owner_url: String,
     /// NATS.
     pub nats_url: String,
     /// The process that runs it.

@@ -8,7 +8,8 @@ use clap::Args;
 /// Which log, and how to reach it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Log {
-    /// Postgres, as `postgres://user:password@host:5432/waybill`.
+    /// Postgres, as `postgres://user:password@host:5432/waybill`. The user is a member of
+    /// `waybill_write`, or of `waybill_read` for the query API, and of nothing else.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: String,
     #[command(flatten)]
@@ -34,6 +35,15 @@ pub(crate) struct Tuning {
     #[arg(long, env = "WAYBILL_DATABASE_CONNECTIONS", value_name = "COUNT",
           default_value_t = 24, value_parser = clap::value_parser!(u32).range(4..=1000))]
     pub database_connections: u32,
+    /// Serve although the database's user could change history: only warn. For trying things.
+    #[arg(long, env = "WAYBILL_ALLOW_OWNER")]
+    pub allow_owner: bool,
+    /// How long the ledger keeps what each command was answered, in days, a week at least: a
+    /// command that is sent again after that is carried out again.
+    #[arg(long, env = "WAYBILL_LEDGER_WINDOW", value_name = "DAYS",
+          default_value_t = event_store::log::LEDGER_DAYS_DEFAULT,
+          value_parser = clap::value_parser!(u16).range(i64::from(event_store::log::LEDGER_DAYS_MIN)..=36_500))]
+    pub ledger_window: u16,
     #[command(flatten)]
     pub drain: Drain,
 }

@@ -1,8 +1,10 @@
 //! What every role stands on: the log, and the feed that follows it.
 
 use anyhow::Context as _;
+use event_store::log::{Keeper, powers};
 use event_store::{Feed, FeedHandle, Reactor, Store, run_reactor};
 use schemas::{Clock, Ids};
+use sqlx::PgPool;
 use tracing::{info, warn};
 
 use crate::exit::Misconfigured;
@@ -45,11 +47,17 @@ impl Platform {
                 "cannot open the log (is DATABASE_URL right, and did `waybill migrate` run?)",
             ),
         })?;
+        check_login(store.pool(), tuning.allow_owner).await?;
         supervisor.run(Stage::Writer, "writer", |drain| async move {
             writer.run(drain).await;
             Ok(())
         });
         metrics.of_store(&store);
+        let keeper = Keeper::new(store.clone(), tuning.ledger_window);
+        supervisor.run(Stage::Support, "log keeper", |drain| async move {
+            keeper.run(drain).await;
+            Ok(())
+        });
         Ok(Self { store, nats, clock: Clock::system(), ids: Ids::system(), metrics })
     }
 
@@ -78,6 +86,26 @@ impl Platform {
             Ok(())
         });
     }
+}
+
+/// Refuses to serve as a login that could change history; only warns where that is allowed.
+pub(crate) async fn check_login(pool: &PgPool, allow_owner: bool) -> anyhow::Result<()> {
+    let powers = powers(pool).await.context("cannot look up what the database's user may do")?;
+    if powers.is_empty() {
+        return Ok(());
+    }
+    let powers = powers.join(", ");
+    if allow_owner {
+        warn!("the database's user could change history: {powers}; serve as another");
+        return Ok(());
+    }
+    Err(Misconfigured::error(format!(
+        "the user of DATABASE_URL (--database-url) could change history: {powers}. Serve as a \
+         login that is only a member of waybill_write (`create role waybill_serve login password \
+         '…' in role waybill_write, waybill_read`; the query API needs waybill_read alone), and \
+         keep the owner's for `waybill migrate` and `waybill log`; or pass --allow-owner \
+         (WAYBILL_ALLOW_OWNER=true) to try things"
+    )))
 }
 
 /// A client that keeps trying: a NATS that is away delays delivery and stops nothing.

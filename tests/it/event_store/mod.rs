@@ -2,6 +2,7 @@
 
 mod append;
 mod execute;
+mod log;
 
 use event_store::{Append, Meta, Options, Store, Write};
 use schemas::{Category, CommandId, Encoded, Ids, StreamId, Version};

@@ -61,7 +61,7 @@ impl Folder {
             check_passable(&path, servant)?;
         }
         let lock = lock(&path)?;
-        let password = password(&path.join("password"))?;
+        let password = secret(&path.join("password"))?;
         Ok(Self { path, password, servant, _lock: lock })
     }
 
@@ -74,6 +74,11 @@ impl Folder {
     /// What the servers in it ask for.
     pub(super) fn password(&self) -> &str {
         &self.password
+    }
+
+    /// The password of one login, made once.
+    pub(super) fn password_of(&self, login: &str) -> anyhow::Result<String> {
+        secret(&self.path.join(format!("password.{login}")))
     }
 
     /// The user that Postgres runs as, where that is not us.
@@ -140,8 +145,8 @@ fn lock(path: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// The password of this folder's servers, made once.
-fn password(file: &Path) -> anyhow::Result<String> {
+/// The password that is kept in `file`, made once.
+fn secret(file: &Path) -> anyhow::Result<String> {
     let mut password = String::new();
     if let Ok(mut kept) = File::open(file) {
         kept.read_to_string(&mut password).context("cannot read the password")?;

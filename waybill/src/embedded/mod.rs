@@ -4,12 +4,14 @@
 //! ```text
 //! DATA/lock            held while the servers run; a second process is refused
 //! DATA/password        what both servers ask for, readable by the owner only
+//! DATA/password.*      what Postgres asks the logins of the roles for
 //! DATA/postgres/       the cluster          DATA/postgres.log
 //! DATA/nats/           JetStream's store    DATA/nats.log
 //! ```
 
 mod find;
 mod folder;
+mod logins;
 mod nats;
 mod postgres;
 mod process;
@@ -19,6 +21,7 @@ use std::path::Path;
 pub use find::{Postgres as PostgresBinaries, find_nats_server, find_postgres};
 pub use folder::Folder;
 pub(crate) use folder::fallback;
+pub use logins::add_login;
 pub use nats::Nats;
 pub use postgres::Postgres;
 pub(crate) use process::{Process, Program, tail};

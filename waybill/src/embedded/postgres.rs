@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::find::find_postgres;
 use super::folder::Folder;
+use super::logins::{READING, SERVING, add_login};
 use super::process::{Process, Program, tied};
 
 /// The superuser of the cluster.
@@ -50,6 +51,8 @@ pub struct Postgres {
     process: Process,
     port: u16,
     password: String,
+    serving_password: String,
+    reading_password: String,
 }
 
 impl Postgres {
@@ -83,16 +86,40 @@ impl Postgres {
             servant: folder.servant().cloned(),
             restart: true,
         })?;
-        let mut postgres = Self { process, port, password: folder.password().to_owned() };
+        let mut postgres = Self {
+            process,
+            port,
+            password: folder.password().to_owned(),
+            serving_password: folder.password_of(SERVING.name)?,
+            reading_password: folder.password_of(READING.name)?,
+        };
         let url = postgres.url("postgres");
         postgres.process.ready(START_MAX, || answers(&url)).await?;
+        add_login(&url, SERVING.name, &postgres.serving_password, SERVING.member_of).await?;
+        add_login(&url, READING.name, &postgres.reading_password, READING.member_of).await?;
         Ok(postgres)
     }
 
-    /// The URL of a database of this server.
+    /// The URL of a database of this server, for its owner, who may do anything.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+        self.url_of(USER, &self.password, database)
+    }
+
+    /// The same for the login of the roles that write, which cannot change history.
+    #[must_use]
+    pub fn serving_url(&self, database: &str) -> String {
+        self.url_of(SERVING.name, &self.serving_password, database)
+    }
+
+    /// The same for the login of the query API, which can only read.
+    #[must_use]
+    pub fn reading_url(&self, database: &str) -> String {
+        self.url_of(READING.name, &self.reading_password, database)
+    }
+
+    fn url_of(&self, user: &str, password: &str, database: &str) -> String {
+        format!("postgres://{user}:{password}@127.0.0.1:{}/{database}", self.port)
     }
 
     /// The port on 127.0.0.1.

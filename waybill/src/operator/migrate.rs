@@ -11,7 +11,8 @@ use crate::exit::Ending;
 /// nothing. The user must own the database and be allowed to make roles.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Postgres, as `postgres://user:password@host:5432/waybill`.
+    /// Postgres, as `postgres://owner:password@host:5432/waybill`. The roles that serve have
+    /// another user, which cannot change history.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: String,
 }

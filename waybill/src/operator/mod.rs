@@ -1,6 +1,7 @@
 //! What people do by hand.
 
 pub(crate) mod health;
+pub(crate) mod log;
 pub(crate) mod migrate;
 pub(crate) mod orders;
 pub(crate) mod projections;

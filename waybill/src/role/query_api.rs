@@ -1,20 +1,26 @@
 //! `waybill query-api`: the read side's door.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Args;
 use schemas::Ids;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use crate::exit::{Ending, Misconfigured};
 use crate::metrics::Metrics;
+use crate::platform::check_login;
 use crate::supervisor::{Signals, Supervisor};
 use crate::{health, options};
 
 /// The database role of the read side: it may select and nothing else.
 const READER: &str = "waybill_read";
+
+/// How long the database may take to answer at the start before it counts as away.
+const LOGIN_CHECK_MAX: Duration = Duration::from_secs(5);
 
 /// Answer queries, from read models only. Needs no NATS.
 #[derive(Debug, Args)]
@@ -40,6 +46,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     let mut supervisor = Supervisor::default();
     let listener = health::bind(query_addr, "--query-addr (WAYBILL_QUERY_ADDR)").await?;
     let metrics = Metrics::start(&mut supervisor)?;
+    // A database that is away is waited for by those who ask; what can be checked now is.
+    let pool = pool(&log.database_url, &log.tuning)?;
+    if let Ok(Ok(_)) = timeout(LOGIN_CHECK_MAX, pool.acquire()).await {
+        check_login(&pool, log.tuning.allow_owner).await?;
+    }
     start(&mut supervisor, &metrics, &log.database_url, &log.tuning, listener, &cursors)?;
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
 }

@@ -42,6 +42,16 @@ pub(crate) struct Options {
     /// Postgres, as `postgres://user:password@host:5432/waybill`, instead of a private one.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
+    /// The same for the owner of the database, who brings it up to date. [default: the user of
+    /// --database-url, who then serves as well, with a warning]
+    #[arg(
+        long,
+        env = "WAYBILL_OWNER_URL",
+        value_name = "URL",
+        hide_env_values = true,
+        requires = "database_url"
+    )]
+    owner_url: Option<String>,
     /// NATS, as `nats://user:password@host:4222`, instead of a private one.
     #[arg(long, env = "NATS_URL", value_name = "URL", hide_env_values = true)]
     nats_url: Option<String>,
@@ -112,26 +122,40 @@ fn choose(wanted: &Path) -> anyhow::Result<PathBuf> {
 /// What the roles run on: given servers, or our own.
 #[derive(Debug)]
 struct On {
+    owner_url: String,
     database_url: String,
+    /// For the query API.
+    reading_url: String,
     nats_url: String,
     embedded: Option<Servers>,
 }
 
 async fn start_servers(options: &Options, data_dir: &Path) -> anyhow::Result<On> {
-    let (database_url, nats_url) = (options.database_url.clone(), options.nats_url.clone());
-    let on = match (database_url, nats_url) {
-        (Some(database_url), Some(nats_url)) => On { database_url, nats_url, embedded: None },
+    let given_database = options.database_url.clone().map(|database_url| On {
+        owner_url: options.owner_url.clone().unwrap_or_else(|| database_url.clone()),
+        reading_url: database_url.clone(),
+        database_url,
+        nats_url: String::new(),
+        embedded: None,
+    });
+    let on = match (given_database, options.nats_url.clone()) {
+        (Some(database), Some(nats_url)) => On { nats_url, ..database },
         (given_database, given_nats) => {
             let servers = Servers::start(data_dir).await?;
-            let own_database = servers.postgres.database(DATABASE).await?;
-            On {
-                database_url: given_database.unwrap_or(own_database),
-                nats_url: given_nats.unwrap_or_else(|| servers.nats.url()),
-                embedded: Some(servers),
+            let nats_url = given_nats.unwrap_or_else(|| servers.nats.url());
+            match given_database {
+                Some(database) => On { nats_url, embedded: Some(servers), ..database },
+                None => On {
+                    owner_url: servers.postgres.database(DATABASE).await?,
+                    database_url: servers.postgres.serving_url(DATABASE),
+                    reading_url: servers.postgres.reading_url(DATABASE),
+                    nats_url,
+                    embedded: Some(servers),
+                },
             }
         }
     };
-    migrate(&on.database_url).await?;
+    migrate(&on.owner_url).await?;
     Ok(on)
 }
 
@@ -151,12 +175,16 @@ async fn run_on(
         payment_url: at(&listeners.payment)?,
         carrier_url: at(&listeners.carrier)?,
         database_url: on.database_url.clone(),
+        reading_url: on.reading_url.clone(),
+        owner_url: on.owner_url.clone(),
         nats_url: on.nats_url.clone(),
         pid: std::process::id(),
     };
     let mut supervisor = Supervisor::default();
-    let platform =
-        Platform::open(&mut supervisor, &on.database_url, &on.nats_url, &options.tuning).await?;
+    let mut tuning = options.tuning.clone();
+    // Whoever gives one user for everything tries things.
+    tuning.allow_owner |= on.owner_url == on.database_url;
+    let platform = Platform::open(&mut supervisor, &on.database_url, &on.nats_url, &tuning).await?;
     start_roles(&mut supervisor, &platform, options, data_dir, listeners, &endpoints)?;
     endpoints.write(data_dir)?;
     welcome(Output::standard(), data_dir, &endpoints);
@@ -196,9 +224,9 @@ fn start_roles(
     let import = options.import.clone();
     command_api::start(supervisor, platform, &feed, listeners.command, secrets, import);
     let cursors = options::Cursors { cursor_secret: None };
-    let database_url = &endpoints.database_url;
     let (metrics, tuning) = (&platform.metrics, &options.tuning);
-    query_api::start(supervisor, metrics, database_url, tuning, listeners.query, &cursors)?;
+    let reading_url = &endpoints.reading_url;
+    query_api::start(supervisor, metrics, reading_url, tuning, listeners.query, &cursors)?;
     info!("every role runs");
     Ok(())
 }
