@@ -3,6 +3,7 @@
 mod partitions;
 mod roles;
 mod seals;
+mod verify;
 
 use event_store::Store;
 use event_store::log::SEGMENT_POSITIONS;

@@ -1,6 +1,8 @@
 //! `waybill log`: the log as something that is kept for decades.
 
+mod pace;
 mod partitions;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -16,7 +18,7 @@ use crate::output::Output;
 /// Connections that a command opens at most.
 const CONNECTIONS_MAX: u32 = 4;
 
-/// Look after the log: its partitions and its seals.
+/// Look after the log: verify it, show and freeze its partitions.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -25,6 +27,8 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Walk the log and check that nothing is missing, doubled, out of order or changed.
+    Verify(verify::Options),
     /// Show the partitions of the log and of the ledger, and how many lie ahead.
     Partitions(Where),
     /// Freeze the partitions that are full and sealed; as the owner of the database.
@@ -77,6 +81,7 @@ async fn connect(url: &str) -> anyhow::Result<PgPool> {
 pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     let output = Output::standard();
     match options.command {
+        Command::Verify(options) => verify::run(output, options).await,
         Command::Partitions(at) => {
             partitions::show(output, &at.reader().await?).await?;
             Ok(Ending::Orderly)
