@@ -140,6 +140,19 @@ pub(crate) fn live<D: Decider<Command: Debug, Event: PartialEq> + Debug>(
     history
 }
 
+/// That a snapshot taken anywhere, written, read back and brought up to date, is the full fold.
+#[track_caller]
+pub(crate) fn check_snapshots<D: Decider + PartialEq + Debug>(history: &[D::Event]) {
+    let fold = |state, events: &[D::Event]| events.iter().fold(state, D::evolve);
+    let whole = fold(D::default(), history);
+    for cut in 0..=history.len() {
+        let (head, tail) = history.split_at(cut);
+        let taken = serde_json::to_string(&fold(D::default(), head)).expect("it can be written");
+        let read = serde_json::from_str(&taken).expect("it can be read back");
+        assert_eq!(fold(read, tail), whole, "cut at {cut}: {taken}");
+    }
+}
+
 /// That the codes of refusals are different, and written as codes.
 #[track_caller]
 pub(crate) fn check_codes<R: schemas::Refusal>(refusals: &[R]) {

@@ -17,21 +17,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use schemas::inventory::{Command, Event, ReserveMode, SKUS_MAX, Shortage, Units};
 use schemas::{Decider, OrderId, Quantity, ReservationId, Sku, StreamId, Text, Timestamp};
+use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 mod tests;
 
 /// The stock and the reservations of the streams that a command touches.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Inventory {
     stock: BTreeMap<Sku, Stock>,
     reservations: BTreeMap<ReservationId, Reservation>,
 }
 
 /// How many units of a sku there are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct Stock {
     on_hand: u32,
     /// Of those on hand: how many are promised. More than are on hand only after an oversell.
@@ -45,14 +47,14 @@ impl Stock {
 }
 
 /// What is held for one order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct Reservation {
     status: Status,
     units: Vec<Units>,
     expires_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 enum Status {
     Held,
     Committed,
@@ -115,6 +117,7 @@ impl schemas::Refusal for Refusal {
 }
 
 impl Decider for Inventory {
+    const NAME: &'static str = "inventory";
     type Command = Command;
     type Event = Event;
     type Refusal = Refusal;

@@ -11,14 +11,16 @@
 //! While a cancellation is pending nothing else moves the order, but facts are still recorded:
 //! money that was taken was taken.
 
+use schemars::JsonSchema;
 use schemas::order::{CancelReason, Command, Event, KeepReason, LINES_MAX, Line};
 use schemas::{Decider, Money, MoneyError};
+use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 mod tests;
 
 /// An order as far as its rules care; lines, names and addresses live in the read model.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Order {
     status: Status,
     total: Option<Money>,
@@ -29,7 +31,7 @@ pub struct Order {
 }
 
 /// How far an order has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 enum Status {
     #[default]
     Absent,
@@ -134,6 +136,7 @@ impl From<MoneyError> for Refusal {
 }
 
 impl Decider for Order {
+    const NAME: &'static str = "order";
     type Command = Command;
     type Event = Event;
     type Refusal = Refusal;

@@ -21,8 +21,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use schemas::payment::{Command, Event, Operation};
 use schemas::{Decider, Money, OrderId, RefundId, Text, Timestamp};
+use serde::{Deserialize, Serialize};
 
 mod answer;
 mod ask;
@@ -30,7 +32,7 @@ mod ask;
 mod tests;
 
 /// What was asked of the provider for one order, and what it answered.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Payment {
     /// For which order; none: nobody has heard of this payment.
     order: Option<OrderId>,
@@ -62,7 +64,7 @@ pub struct Payment {
 }
 
 /// How the authorisation stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 enum Hold {
     /// Not asked for.
     #[default]
@@ -75,7 +77,7 @@ enum Hold {
 }
 
 /// How the capture stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 enum Capture {
     #[default]
     Idle,
@@ -86,13 +88,13 @@ enum Capture {
 }
 
 /// A refund and how it stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct Refund {
     amount: Money,
     status: RefundStatus,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 enum RefundStatus {
     Pending,
     Succeeded,
@@ -138,6 +140,7 @@ impl schemas::Refusal for Refusal {
 }
 
 impl Decider for Payment {
+    const NAME: &'static str = "payment";
     type Command = Command;
     type Event = Event;
     type Refusal = Refusal;

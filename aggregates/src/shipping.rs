@@ -13,14 +13,16 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use schemas::shipping::{Command, Event, Scan};
 use schemas::{Address, Decider, OrderId, Text, Timestamp};
+use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 mod tests;
 
 /// A fulfilment order and its one parcel.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Shipping {
     /// For which order; none: nobody has heard of it.
     order: Option<OrderId>,
@@ -41,7 +43,7 @@ pub struct Shipping {
     late_answered: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 enum Stage {
     #[default]
     Open,
@@ -51,7 +53,7 @@ enum Stage {
     Cancelled,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct Label {
     carrier_ref: Text,
     tracking_code: Text,
@@ -94,6 +96,7 @@ impl schemas::Refusal for Refusal {
 }
 
 impl Decider for Shipping {
+    const NAME: &'static str = "shipping";
     type Command = Command;
     type Event = Event;
     type Refusal = Refusal;

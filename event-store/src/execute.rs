@@ -204,16 +204,18 @@ impl Store {
         let answers = (streams[0], versions[0]);
         let append = Append { meta: meta.clone(), writes, answers, refused: refused.clone() };
         let (ticket, answer) = self.submit(append, reads, after).map_err(ExecuteError::Append)?;
-        let changed = streams.iter().zip(known).zip(&versions);
-        let changed = changed.filter(|((_, known), version)| known.version > **version);
-        let changed: Vec<_> = changed.map(|((stream, known), _)| (*stream, known)).collect();
-        for (stream, known) in &changed {
+        let changed = streams.iter().zip(known).zip(versions);
+        let changed = changed.filter(|((_, known), before)| known.version > *before);
+        let changed: Vec<_> = changed.map(|((stream, known), b)| (*stream, known, b)).collect();
+        for (stream, known, _) in &changed {
             let pending = Known { made_by: Some(ticket.clone()), ..known.clone() };
             self.cache().put(*stream, pending);
         }
         let answer = answer.await;
         if ticket.fate() == Fate::Written {
-            for (stream, known) in changed {
+            let position = answer.as_ref().map_or(0, |done| done.position);
+            for (stream, known, before) in changed {
+                self.snapshots().offer_if_due(stream, before, &known, position);
                 self.cache().put(stream, Known { made_by: None, ..known });
             }
         }

@@ -5,6 +5,7 @@
 //!
 //! * [`Store`] appends, loads and executes; its [`Writer`] is the one task of a process that
 //!   writes, a batch at a time.
+//! * [`History`] looks into the log, and into how things stood, and can change nothing.
 //! * [`Relay`] publishes the log to JetStream; one process at a time leads.
 //! * [`Feed`] follows the log through JetStream and fills every hole from Postgres.
 //! * [`log`] keeps it for decades: seals, partitions, verification.
@@ -18,6 +19,7 @@ mod consumer;
 mod error;
 mod execute;
 mod feed;
+mod history;
 mod json;
 mod load;
 pub mod log;
@@ -25,6 +27,7 @@ mod metrics;
 mod relay;
 mod request;
 mod slice;
+mod snapshot;
 mod statement;
 mod store;
 mod ticket;
@@ -36,6 +39,7 @@ pub use consumer::{
 };
 pub use error::{AppendError, Error, ExecuteError};
 pub use feed::{Feed, FeedHandle, Tail};
+pub use history::{At, History, Moment, Stored};
 pub use load::Loaded;
 pub use metrics::{describe as describe_metrics, observe_pool, observe_relay};
 pub use relay::Relay;

@@ -8,7 +8,7 @@
 //! To add one more: 1. a constant with its name here and a line in [`describe`]; 2. a line in
 //! one of the three, or a macro of `metrics` where it happens; 3. a line in `docs/running.md`.
 
-use metrics::{Unit, describe_gauge, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use schemas::Position;
 use sqlx::{FromRow, PgPool};
 use tokio::sync::watch;
@@ -30,6 +30,12 @@ const FEED_QUEUE: &str = "waybill_feed_queue_batches";
 const FEED_QUEUE_MAX: &str = "waybill_feed_queue_batches_max";
 const FEED_ARRIVALS: &str = "waybill_feed_arrivals_queue_batches";
 const FEED_ARRIVALS_MAX: &str = "waybill_feed_arrivals_queue_batches_max";
+const SNAPSHOT_QUEUE: &str = "waybill_snapshot_queue_states";
+const SNAPSHOT_QUEUE_MAX: &str = "waybill_snapshot_queue_states_max";
+pub(crate) const SNAPSHOTS_WRITTEN: &str = "waybill_snapshots_written_total";
+pub(crate) const SNAPSHOTS_DROPPED: &str = "waybill_snapshots_dropped_total";
+pub(crate) const SNAPSHOTS_USED: &str = "waybill_snapshots_used_total";
+pub(crate) const SNAPSHOTS_UNREADABLE: &str = "waybill_snapshots_unreadable_total";
 const POOL_USED: &str = "waybill_pool_used_connections";
 const POOL_USED_MAX: &str = "waybill_pool_used_connections_max";
 const POOL_OPEN: &str = "waybill_pool_open_connections";
@@ -51,6 +57,15 @@ pub fn describe() {
     describe_gauge!(FEED_QUEUE_MAX, Unit::Count, "Batches at which it is cut loose");
     describe_gauge!(FEED_ARRIVALS, Unit::Count, "Batches from JetStream yet to be put in sequence");
     describe_gauge!(FEED_ARRIVALS_MAX, Unit::Count, "Batches at which JetStream has to wait");
+    describe_gauge!(SNAPSHOT_QUEUE, Unit::Count, "States that wait to be written down");
+    describe_gauge!(SNAPSHOT_QUEUE_MAX, Unit::Count, "States at which one more is dropped");
+    describe_counter!(SNAPSHOTS_WRITTEN, Unit::Count, "Snapshots that were written");
+    describe_counter!(SNAPSHOTS_DROPPED, Unit::Count, "Snapshots that were due and not written");
+    describe_counter!(SNAPSHOTS_USED, Unit::Count, "Folds that began at a snapshot");
+    describe_counter!(SNAPSHOTS_UNREADABLE, Unit::Count, "Snapshots that could not be read");
+    for name in [SNAPSHOTS_WRITTEN, SNAPSHOTS_DROPPED, SNAPSHOTS_USED, SNAPSHOTS_UNREADABLE] {
+        counter!(name).increment(0); // Told from the beginning.
+    }
     describe_gauge!(POOL_USED, Unit::Count, "Connections to Postgres that are in use");
     describe_gauge!(POOL_USED_MAX, Unit::Count, "Connections to Postgres at most");
     describe_gauge!(POOL_OPEN, Unit::Count, "Connections to Postgres that are open");
@@ -72,6 +87,9 @@ impl Store {
     /// [`Error::Database`]; what this process holds is told all the same.
     pub async fn observe(&self) -> Result<Position, Error> {
         observe_pool("log", self.pool());
+        let (waiting, max) = self.snapshots().queue();
+        gauge!(SNAPSHOT_QUEUE).set(count(waiting));
+        gauge!(SNAPSHOT_QUEUE_MAX).set(count(max));
         let head = self.head().await?;
         gauge!(LOG_HEAD).set(number(head));
         observe_consumers(self.pool(), head).await?;

@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cache::Cache;
 use crate::request::{self, Request};
+use crate::snapshot::Snapshots;
 use crate::ticket::Ticket;
-use crate::{Append, AppendError, Done, Error, Writer};
+use crate::{Append, AppendError, Done, Error, History, Writer};
 
 /// The most commands that wait to be written.
 const QUEUE_COMMANDS_MAX: usize = 8192;
@@ -39,7 +40,8 @@ pub struct Store(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     log: String,
-    pool: PgPool,
+    history: History,
+    snapshots: Snapshots,
     queue: mpsc::Sender<Request>,
     queued_bytes: Arc<AtomicUsize>,
     head: watch::Receiver<Position>,
@@ -82,7 +84,9 @@ impl Store {
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS_MAX);
         let (announce, head) = watch::channel(0);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let (snapshots, snapshotter) = Snapshots::new(pool.clone());
         let writer = Writer {
+            snapshotter: Some(snapshotter),
             queue: waiting,
             queued_bytes: Arc::clone(&queued_bytes),
             connect,
@@ -91,8 +95,15 @@ impl Store {
             connection: None,
             away: false,
         };
-        let store =
-            Self(Arc::new(Shared { log, pool, queue, queued_bytes, head, cache: Cache::new() }));
+        let store = Self(Arc::new(Shared {
+            log,
+            history: History::hinted(pool, head.clone()),
+            snapshots,
+            queue,
+            queued_bytes,
+            head,
+            cache: Cache::new(),
+        }));
         store.head().await?;
         Ok((store, writer))
     }
@@ -114,7 +125,17 @@ impl Store {
     /// Connections for reading and for the consumers' own tables.
     #[must_use]
     pub fn pool(&self) -> &PgPool {
-        &self.0.pool
+        self.0.history.pool()
+    }
+
+    /// The same log for those who may only look.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.0.history
+    }
+
+    pub(crate) fn snapshots(&self) -> &Snapshots {
+        &self.0.snapshots
     }
 
     /// The log's name.

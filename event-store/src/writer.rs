@@ -11,12 +11,13 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 use tokio::sync::{mpsc, watch};
-use tokio::task::yield_now;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Answers, Round, judge};
 use crate::request::Request;
+use crate::snapshot::Snapshotter;
 use crate::statement::{self, Outcome};
 use crate::ticket::Fate;
 use crate::{AppendError, Error};
@@ -48,6 +49,8 @@ pub struct Writer {
     pub(crate) connection: Option<PgConnection>,
     /// Whether the last batch was given up: then nobody else waits as long until one comes through.
     pub(crate) away: bool,
+    /// What runs beside it: the task that writes snapshots.
+    pub(crate) snapshotter: Option<Snapshotter>,
 }
 
 /// Why a round did not come through.
@@ -61,8 +64,19 @@ enum Failure {
 }
 
 impl Writer {
-    /// Writes batches until `drain` is cancelled and the queue is empty.
+    /// Writes batches until `drain` is cancelled and the queue is empty; and snapshots, in a task of
+    /// their own.
     pub async fn run(mut self, drain: CancellationToken) {
+        let mut beside = JoinSet::new();
+        if let Some(snapshotter) = self.snapshotter.take() {
+            beside.spawn(snapshotter.run(drain.clone()));
+        }
+        self.write_batches(drain).await;
+        // Nobody may offer any more: what is being written is finished, in a bounded time.
+        beside.join_next().await;
+    }
+
+    async fn write_batches(mut self, drain: CancellationToken) {
         let mut ahead = interval(AHEAD_EVERY);
         ahead.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next = None;

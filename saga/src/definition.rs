@@ -4,8 +4,9 @@ use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use schemas::{Command, Recorded, Timestamp};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 /// A saga, which is its state and the table of what follows from what.
@@ -13,15 +14,20 @@ use uuid::Uuid;
 /// Everything here is pure: no clock, no chance, no I/O. The runtime keeps the journal, sends
 /// and resends, and wakes. A version that has ever run stays compiled in until its last saga
 /// has ended, since a journal is read back by calling `react` again.
-pub trait Saga: Default + Clone + fmt::Debug + Send + Sync + 'static {
+pub trait Saga:
+    Default + Clone + fmt::Debug + Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static
+{
     /// The name of the definition, as `order-fulfilment`. Ids are derived from it.
     const NAME: &'static str;
     /// The version that new sagas get.
     const VERSION: u16;
+    /// Raised when `react` makes another state of the same inputs within a version, so that
+    /// snapshots of old are ignored.
+    const REVISION: u16 = 1;
     /// What it can hear, in its own words; stored in its journal as JSON.
-    type Input: Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync;
+    type Input: Serialize + DeserializeOwned + JsonSchema + Clone + fmt::Debug + Send + Sync;
     /// What it asks of others. The name is part of the command's id, so it is never changed.
-    type Step: Name;
+    type Step: Name + Serialize + DeserializeOwned + JsonSchema;
     /// Its own deadlines; [`Never`] if it has none.
     type Timer: Name;
 
@@ -116,7 +122,7 @@ pub enum Output<S: Saga> {
 }
 
 /// What became of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Answer {
     /// What was asked was done.
     Done,
@@ -184,8 +190,9 @@ macro_rules! names {
     }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
         $vis enum $name {
-            $($(#[$doc])* $variant,)+
+            $($(#[$doc])* #[serde(rename = $text)] $variant,)+
         }
 
         impl $crate::Name for $name {

@@ -16,6 +16,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use schemas::order::Shortage;
 use schemas::payment::Operation;
 use schemas::{Fact, Money, Recorded, Text, Timestamp, inventory, order, payment, shipping};
@@ -28,7 +29,7 @@ use crate::definition::names;
 use crate::{Answer, Never, Patience, Reaction, Saga};
 
 /// What the saga can hear: each is the event of the same name, as `correlate` reads it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
     OrderPlaced(Arc<Order>),

@@ -11,6 +11,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use schemas::saga::Event;
 use schemas::{Command, Decider, SagaId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -60,7 +61,8 @@ impl schemas::Refusal for Unreadable {
 }
 
 /// What came of a saga's journal.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(bound = "")]
 pub struct Journal<S: Saga> {
     /// The definition's version, once it began.
     version: Option<u16>,
@@ -74,7 +76,7 @@ pub struct Journal<S: Saga> {
 }
 
 /// A step that was sent at least once.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 struct Issued {
     command: Arc<Command>,
     attempt: u32,
@@ -92,7 +94,7 @@ impl Issued {
 }
 
 /// A timer that was started at least once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 struct Timer {
     epoch: u32,
     runs: bool,
@@ -190,6 +192,8 @@ fn input<I: serde::de::DeserializeOwned>(value: &serde_json::Value) -> Result<Wh
 }
 
 impl<S: Saga> Decider for Journal<S> {
+    const NAME: &'static str = S::NAME;
+    const REVISION: u16 = S::REVISION;
     type Command = Heard<S::Input>;
     type Event = Event;
     type Refusal = Unreadable;

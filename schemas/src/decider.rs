@@ -1,5 +1,8 @@
 //! The one shape of every rule: fold what happened, then decide what happens next.
 
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+
 use crate::{Event, StreamId};
 
 /// A rule said no. Nothing happened, and asking again changes nothing.
@@ -9,7 +12,19 @@ pub trait Refusal: std::error::Error + Send + Sync + 'static {
 }
 
 /// State, and the two pure functions around it. No clock, no chance, no I/O.
-pub trait Decider: Default + Clone + Send + Sync + 'static {
+///
+/// The state of a long stream is kept as a snapshot: JSON that is told from that of another
+/// release by [`Decider::NAME`], [`Decider::REVISION`] and the JSON Schema of the state. Whoever
+/// changes a field need not think of it; whoever changes what `evolve` makes of the same events
+/// raises the revision.
+pub trait Decider:
+    Default + Clone + Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static
+{
+    /// The name of the state, by which its snapshots are kept apart from those of others.
+    const NAME: &'static str;
+    /// Raised when `evolve` makes something else of the same events, and the state looks the same:
+    /// snapshots of old are ignored from then on.
+    const REVISION: u16 = 1;
     /// What can be asked.
     type Command: Send + Sync;
     /// What can happen.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::given::{Named, check_codes, check_table, given, live};
+use crate::given::{Named, check_codes, check_snapshots, check_table, given, live};
 use crate::sample::{at, order, quantity, sku, text, units};
 
 fn rsv() -> ReservationId {
@@ -502,5 +502,10 @@ proptest! {
                 whole = whole.evolve(&event);
             }
         }
+    }
+
+    #[test]
+    fn a_snapshot_at_any_cut_folds_on_to_the_same(commands in prop::collection::vec(any_command(), 0..40)) {
+        check_snapshots::<Inventory>(&live::<Inventory>(&commands, repeatable, |_, _| {}));
     }
 }

@@ -5,7 +5,7 @@ use schemas::Quantity;
 use schemas::order::{RejectReason, Shortage};
 
 use super::*;
-use crate::given::{Named, check_codes, check_table, given, live};
+use crate::given::{Named, check_codes, check_snapshots, check_table, given, live};
 use crate::sample::{address, at, customer, dollar, euro, quantity, sku, text};
 
 fn line(units: u32, unit_price: Money) -> Line {
@@ -322,5 +322,10 @@ proptest! {
         let asked = count(|event| matches!(event, Event::CancellationRequested { .. }));
         let kept = count(|event| matches!(event, Event::CancellationRejected { .. }));
         prop_assert!(kept <= asked);
+    }
+
+    #[test]
+    fn a_snapshot_at_any_cut_folds_on_to_the_same(commands in prop::collection::vec(any_command(), 0..40)) {
+        check_snapshots::<Order>(&live::<Order>(&commands, repeatable, |_, _| {}));
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use schemas::inventory::Units;
 
 use super::*;
-use crate::given::{Named, check_codes, check_table, given, live};
+use crate::given::{Named, check_codes, check_snapshots, check_table, given, live};
 use crate::sample::{address, at, order, text, units};
 
 fn create(units: Vec<Units>) -> Command {
@@ -373,5 +373,10 @@ proptest! {
                 prop_assert!(paid.iter().any(|paid| *paid < place), "it is paid for");
             }
         }
+    }
+
+    #[test]
+    fn a_snapshot_at_any_cut_folds_on_to_the_same(commands in prop::collection::vec(any_command(), 0..40)) {
+        check_snapshots::<Shipping>(&live::<Shipping>(&commands, |_| true, |_, _| {}));
     }
 }

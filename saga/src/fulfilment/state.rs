@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use schemas::inventory::Units;
 use schemas::order::{Line, RejectReason, Shortage};
 use schemas::{Address, Money, OrderId, Quantity, Sku, Text};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// An order on its way, from its placing to its end.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fulfilment {
     pub(super) phase: Phase,
     /// What was ordered; none in [`Phase::New`] only.
@@ -30,7 +31,7 @@ pub struct Fulfilment {
 }
 
 /// Where it is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(super) enum Phase {
     /// Nothing was ordered yet.
     #[default]
@@ -54,7 +55,7 @@ pub(super) enum Phase {
 }
 
 /// Where the one parcel is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(super) enum Parcel {
     /// In the making.
     Picking,
@@ -67,14 +68,14 @@ pub(super) enum Parcel {
 }
 
 /// What has to come back before the order may end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Owed {
     pub(super) money: bool,
     pub(super) stock: bool,
 }
 
 /// How an order ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(super) enum End {
     Completed,
     Cancelled,
@@ -155,7 +156,7 @@ fn sum(so_far: Option<Money>, amount: Money) -> Option<Money> {
 }
 
 /// What the saga has to know about an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Order {
     /// Which one.
     pub id: OrderId,

@@ -23,7 +23,7 @@ names! {
     }
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Input {
     Begun,
@@ -34,7 +34,7 @@ enum Input {
 }
 
 /// Asks, waits for a decision, and gives up after an hour.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 enum Poll {
     #[default]
     New,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use event_store::{AppendError, Done, Error, ExecuteError, Meta, Store};
 use futures_util::future::join_all;
+use schemars::JsonSchema;
 use schemas::{Category, Decider, StreamId};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use super::{Log, append, log, meta, order};
 
 /// What some accounts hold.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 struct Accounts(BTreeMap<Uuid, i64>);
 
 enum Command {
@@ -50,6 +51,7 @@ impl schemas::Refusal for Short {
 }
 
 impl Decider for Accounts {
+    const NAME: &'static str = "accounts";
     type Command = Command;
     type Event = Event;
     type Refusal = Short;

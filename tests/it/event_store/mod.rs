@@ -3,6 +3,7 @@
 mod append;
 mod execute;
 mod log;
+mod snapshots;
 
 use event_store::{Append, Meta, Options, Store, Write};
 use schemas::{Category, CommandId, Encoded, Ids, StreamId, Version};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::given::live;
+use crate::given::{check_snapshots, live};
 
 fn any_ref() -> impl Strategy<Value = Text> {
     prop::sample::select(&["pi_1", "pi_1", "pi_1", "pi_2", "pi_3"][..]).prop_map(text)
@@ -230,5 +230,10 @@ proptest! {
         prop_assert_eq!(kept, 0, "{:?}", state);
         let holds = state.captured.is_none() && state.hold != Hold::Closed;
         prop_assert!(!holds, "{:?}", state);
+    }
+
+    #[test]
+    fn a_snapshot_at_any_cut_folds_on_to_the_same(commands in any_life()) {
+        check_snapshots::<Payment>(&live::<Payment>(&commands, |_| true, |_, _| {}));
     }
 }

@@ -3,12 +3,12 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use schemas::saga::Event;
-use schemas::{Fact, order, shipping};
+use schemas::{Decider as _, Fact, order, shipping};
 
 use super::provider::Card;
-use super::replay;
 use super::world::{Scenario, World};
-use crate::Saga as _;
+use super::{Fulfilment, fold, replay};
+use crate::{Journal, Saga as _};
 
 fn scenarios() -> impl Strategy<Value = Scenario> {
     let card = prop_oneof![
@@ -82,6 +82,20 @@ pub(super) fn check(world: &World, scenario: Scenario) {
     }
 }
 
+/// That a snapshot of the journal taken anywhere, written, read back and brought up to date, is
+/// the full fold.
+#[track_caller]
+fn check_snapshots(events: &[Event]) {
+    let on = |journal, tail: &[Event]| tail.iter().fold(journal, Journal::<Fulfilment>::evolve);
+    let whole = format!("{:?}", fold(events));
+    for cut in 0..=events.len() {
+        let (head, tail) = events.split_at(cut);
+        let taken = serde_json::to_string(&fold(head)).unwrap();
+        let read = serde_json::from_str(&taken).unwrap();
+        assert_eq!(format!("{:?}", on(read, tail)), whole, "cut at {cut}: {taken}");
+    }
+}
+
 fn finished(journal: &[Event]) -> Vec<&str> {
     let outcomes = journal.iter().filter_map(|event| match event {
         Event::Finished { outcome } => Some(outcome.as_str()),
@@ -98,6 +112,7 @@ proptest! {
         let mut world = World::new(scenario);
         world.run_chosen(&choices);
         check(&world, scenario);
+        check_snapshots(&world.journal);
     }
 
     /// Whatever a saga hears, however absurd: it never panics, ends at most once, and its
@@ -109,7 +124,8 @@ proptest! {
             story.hear(input.clone());
             story.hear_last_again();
         }
-        prop_assert_eq!(replay(&story.events), story.events);
+        prop_assert_eq!(&replay(&story.events), &story.events);
+        check_snapshots(&story.events);
     }
 }
 
