@@ -5,11 +5,15 @@
 //! * [`leaves`] shows the partitions; [`maintain`] freezes those that are full, as their owner.
 //! * [`verify`] walks the log and reports what does not hold; [`Audit`] does the same for rows
 //!   that come from elsewhere.
+//! * [`Export`] hands out everything that a log is, row by row; [`Intake`] checks such rows, and
+//!   [`Import`] makes a log of them.
 //! * [`powers`] says what a login could do to history; whoever serves should have none.
 
 mod audit;
 mod canon;
 mod chain;
+mod export;
+mod import;
 mod keeper;
 mod leaves;
 mod powers;
@@ -20,6 +24,8 @@ mod streams;
 mod verify;
 
 pub use audit::{Audit, Scope};
+pub use export::{Counts, Export, Header, Record};
+pub use import::{Batch, Import, Intake, Taken};
 pub use keeper::{Keeper, LEDGER_DAYS_DEFAULT, LEDGER_DAYS_MIN};
 pub use leaves::{Ahead, Leaf, Part, ahead, leaves, maintain};
 pub use powers::powers;

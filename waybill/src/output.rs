@@ -55,6 +55,11 @@ impl Output {
         let _ = stdout.flush();
     }
 
+    /// Standard output for bytes that are no lines: an exported log.
+    pub(crate) fn bytes() -> io::Stdout {
+        io::stdout()
+    }
+
     /// An empty line.
     pub(crate) fn gap(self) {
         self.line("");

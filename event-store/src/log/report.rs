@@ -131,7 +131,7 @@ impl Violations {
 }
 
 /// What a walk through a log came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// The first position that was looked at.
     pub from: Position,

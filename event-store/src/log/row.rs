@@ -222,6 +222,19 @@ impl AnswerRow<'_> {
     }
 }
 
+/// Adds a row of `streams` as Postgres would copy it.
+pub(super) fn copy_stream(
+    copied: &mut Vec<u8>,
+    (id, category, version, first, last): (Uuid, &str, Version, Position, Position),
+) {
+    copied.extend(5_u16.to_be_bytes());
+    put(copied, Some(id.as_bytes()));
+    put(copied, Some(category.as_bytes()));
+    for number in [version, first, last] {
+        put(copied, Some(&number.to_be_bytes()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

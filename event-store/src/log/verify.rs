@@ -26,9 +26,9 @@ const COPY_POSITIONS: i64 = 64 * 4096;
 /// How much is gathered before it is handed to the thread that checks, in bytes.
 const CHUNK_BYTES: usize = 256 * 1024;
 /// How many such chunks may wait.
-const CHUNKS_WAITING_MAX: usize = 16;
+pub(super) const CHUNKS_WAITING_MAX: usize = 16;
 /// How often progress is told.
-const TELL_EVERY: Duration = Duration::from_millis(200);
+pub(super) const TELL_EVERY: Duration = Duration::from_millis(200);
 /// What sorting a leaf of the ledger may use in memory before it uses the disk.
 const SETTINGS: &str = "set work_mem = '256MB'; set jit = off; set synchronize_seqscans = off";
 

@@ -1,5 +1,6 @@
 //! The log as something that is kept for decades.
 
+mod files;
 mod partitions;
 mod roles;
 mod seals;

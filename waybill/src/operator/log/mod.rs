@@ -1,5 +1,8 @@
 //! `waybill log`: the log as something that is kept for decades.
 
+mod export;
+mod file;
+mod import;
 mod pace;
 mod partitions;
 mod verify;
@@ -18,7 +21,7 @@ use crate::output::Output;
 /// Connections that a command opens at most.
 const CONNECTIONS_MAX: u32 = 4;
 
-/// Look after the log: verify it, show and freeze its partitions.
+/// Look after the log: verify it, export and import it, show and freeze its partitions.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -29,6 +32,10 @@ pub(crate) struct Options {
 enum Command {
     /// Walk the log and check that nothing is missing, doubled, out of order or changed.
     Verify(verify::Options),
+    /// Write the log into a file that needs no database.
+    Export(export::Options),
+    /// Fill an empty log from such a file; as the owner of the database.
+    Import(import::Options),
     /// Show the partitions of the log and of the ledger, and how many lie ahead.
     Partitions(Where),
     /// Freeze the partitions that are full and sealed; as the owner of the database.
@@ -82,6 +89,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     let output = Output::standard();
     match options.command {
         Command::Verify(options) => verify::run(output, options).await,
+        Command::Export(options) => export::run(options).await,
+        Command::Import(options) => import::run(output, options).await,
         Command::Partitions(at) => {
             partitions::show(output, &at.reader().await?).await?;
             Ok(Ending::Orderly)

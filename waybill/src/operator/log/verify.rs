@@ -4,10 +4,12 @@ use std::str::FromStr;
 
 use anyhow::Context as _;
 use clap::Args;
-use event_store::log::{Report, VIOLATIONS_MAX, Violation, Wanted};
+use event_store::log::{Report, VIOLATIONS_MAX, Violation, Walked, Wanted};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::Where;
+use super::import::take;
 use super::pace::Pace;
 use crate::exit::{Ending, Misconfigured};
 use crate::output::{Output, Style};
@@ -21,6 +23,9 @@ use crate::output::{Output, Style};
 pub(super) struct Options {
     #[command(flatten)]
     at: Where,
+    /// Look at an exported file instead of a database: everything but the `streams` table.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to"])]
+    file: Option<String>,
     /// The first position to look at. [default: the first there is]
     #[arg(long, value_name = "POSITION", value_parser = clap::value_parser!(i64).range(1..))]
     from: Option<i64>,
@@ -63,9 +68,13 @@ impl FromStr for Expected {
 /// Runs the command.
 pub(super) async fn run(output: Output, options: Options) -> anyhow::Result<Ending> {
     let expected = options.expect.iter().map(|expected| (expected.segment, expected.seal));
-    let wanted = Wanted { from: options.from, to: options.to, expected: expected.collect() };
+    let expected = expected.collect();
     let mut pace = Pace::start();
     let walk = async {
+        if let Some(file) = &options.file {
+            return in_file(file.clone(), expected, &mut pace).await;
+        }
+        let wanted = Wanted { from: options.from, to: options.to, expected };
         let pool = options.at.reader().await?;
         event_store::log::verify(&pool, wanted, |walked| pace.set(walked))
             .await
@@ -84,6 +93,25 @@ pub(super) async fn run(output: Output, options: Options) -> anyhow::Result<Endi
         output.line(format!("{} ms, {rate} events a second", took.as_millis()));
     }
     Ok(if report.is_clean() { Ending::Orderly } else { Ending::Failed })
+}
+
+/// Checks an exported file.
+async fn in_file(
+    file: String,
+    expected: Vec<(i64, [u8; 32])>,
+    pace: &mut Pace,
+) -> anyhow::Result<Report> {
+    let (sender, mut walked) = watch::channel(Walked { done: 0, total: 0 });
+    let reading = tokio::task::spawn_blocking(move || {
+        take(&file, false, expected, |_, walked| {
+            sender.send_replace(walked);
+            Ok(())
+        })
+    });
+    while walked.changed().await.is_ok() {
+        pace.set(*walked.borrow_and_update());
+    }
+    Ok(reading.await.context("the reader panicked")??.report)
 }
 
 /// The report for people.
