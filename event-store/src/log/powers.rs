@@ -25,9 +25,10 @@ pub async fn powers(pool: &PgPool) -> Result<Vec<String>, Error> {
         "select r.rolsuper as superuser, r.rolcreaterole as makes_roles, \
              has_parameter_privilege(session_user, 'session_replication_role', 'set') as replays, \
              array(select c.relname::text from pg_class c where c.oid = any (history) \
-                   and pg_has_role(session_user, c.relowner, 'member')) as owned, \
+                   and pg_has_role(session_user, c.relowner, 'member') order by c.relname) as owned, \
              array(select c.relname::text from pg_class c where c.oid = any (history) \
-                   and has_table_privilege(session_user, c.oid, 'update, delete, truncate, trigger')) \
+                   and has_table_privilege(session_user, c.oid, 'update, delete, truncate, trigger') \
+                   order by c.relname) \
                  as changed \
          from pg_roles r, \
              (select array['events'::regclass::oid, 'segments'::regclass::oid] as history) as h \
