@@ -17,6 +17,7 @@ mod event;
 mod golden;
 mod id;
 mod money;
+mod stream;
 mod value;
 
 pub mod inventory;
@@ -37,4 +38,5 @@ pub use id::{
     ReservationId, SagaId, ShipmentId,
 };
 pub use money::{Currency, Money, MoneyError};
+pub use stream::StreamIdError;
 pub use value::{Quantity, Sku, Text, ValueError};
