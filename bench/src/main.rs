@@ -299,7 +299,7 @@ impl<'a> Bench<'a> {
             .connect(&self.followed.url)
             .await?;
         let cursor_secret = "bench".to_owned();
-        Ok(query_api::Config { pool, ids: Ids::system(), cursor_secret })
+        Ok(query_api::Config { pool, ids: Ids::system(), cursor_secret, operator_token: None })
     }
 
     /// Serves a router for as long as the benchmark runs.

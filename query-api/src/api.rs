@@ -3,20 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRef, FromRequestParts};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use event_store::History;
 use projections::{Freshness, WaitError};
 use serde::Serialize;
 use sqlx::PgPool;
-use web::{Cursors, ETag, IfNoneMatch, Json, MinPosition, PreferWait, Problem, ProjectionPosition};
+use web::{
+    Cursors, ETag, IfNoneMatch, Json, MinPosition, PreferWait, Problem, ProjectionPosition, Trust,
+};
 
 /// The state of the router. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) pool: PgPool,
     pub(crate) cursors: Cursors,
+    pub(crate) history: History,
+    trust: Trust,
     freshness: Arc<Freshness>,
 }
 
@@ -39,10 +44,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
     }
 }
 
+impl FromRef<Api> for Trust {
+    fn from_ref(api: &Api) -> Self {
+        api.trust.clone()
+    }
+}
+
 impl Api {
-    pub(crate) fn new(pool: PgPool, cursor_secret: &str) -> Self {
+    pub(crate) fn new(pool: PgPool, cursor_secret: &str, trust: Trust) -> Self {
         let freshness = Arc::new(Freshness::new(pool.clone()));
-        Self { pool, cursors: Cursors::new(cursor_secret.as_bytes()), freshness }
+        let history = History::new(pool.clone());
+        Self { pool, cursors: Cursors::new(cursor_secret.as_bytes()), history, trust, freshness }
     }
 
     /// Waits until the read model `name` is as fresh as `wanted`, and says how fresh that is.

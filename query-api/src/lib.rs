@@ -1,4 +1,5 @@
-//! The read side's door: HTTP over the read models. It can append nothing.
+//! The read side's door: HTTP over the read models, and for operators over the log itself. It can
+//! append nothing.
 //!
 //! Every answer names the position of the log that it has seen (`Projection-Position`), and may
 //! be asked to have seen at least one (`Min-Position`). A resource that folds one stream has that
@@ -16,15 +17,17 @@ mod projection;
 mod saga;
 mod shipment;
 mod stock;
+mod stream;
 
 use std::fmt;
 
 use axum::Router;
 use schemas::Ids;
 use sqlx::PgPool;
-use web::Edge;
+use web::{Edge, Trust};
 
 use api::Api;
+pub use stream::state;
 
 /// What the query API needs.
 #[derive(Clone)]
@@ -35,6 +38,8 @@ pub struct Config {
     pub ids: Ids,
     /// What cursors are sealed with. All processes that answer the same clients share it.
     pub cursor_secret: String,
+    /// The token of operators, who may look into streams; none: nobody may.
+    pub operator_token: Option<String>,
 }
 
 impl fmt::Debug for Config {
@@ -45,7 +50,8 @@ impl fmt::Debug for Config {
 
 /// The query API, ready to be served.
 pub fn router(config: Config) -> Router {
-    let Config { pool, ids, cursor_secret } = config;
+    let Config { pool, ids, cursor_secret, operator_token } = config;
+    let trust = Trust::operators(operator_token.as_deref());
     let checks = health::checks(pool.clone());
     let routes = Router::new()
         .merge(order_list::routes())
@@ -55,7 +61,8 @@ pub fn router(config: Config) -> Router {
         .merge(payment::routes())
         .merge(saga::routes())
         .merge(projection::routes())
-        .with_state(Api::new(pool, &cursor_secret));
+        .merge(stream::routes())
+        .with_state(Api::new(pool, &cursor_secret, trust));
     web::edge(routes, Edge::new(checks, move || ids.next()))
 }
 
@@ -74,7 +81,12 @@ mod tests {
             .acquire_timeout(std::time::Duration::from_millis(100))
             .connect_lazy("postgres://nobody@127.0.0.1:1/nowhere")
             .unwrap();
-        let config = Config { pool, ids: Ids::system(), cursor_secret: "secret".to_owned() };
+        let config = Config {
+            pool,
+            ids: Ids::system(),
+            cursor_secret: "secret".to_owned(),
+            operator_token: Some("operator".to_owned()),
+        };
         let mut request = Request::get(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -110,12 +122,32 @@ mod tests {
             ("/v1/payments/x", 400, "invalid_id"),
             ("/v1/sagas/x", 400, "invalid_id"),
             ("/v1/nothing", 404, "not_found"),
+            (&format!("/v1/streams/order/{digits}"), 401, "unauthorised"),
         ] {
             assert_eq!(ask(path, &[]).await, (status, code.to_owned()), "{path}");
         }
         for position in ["-1", "x", "1.0"] {
             let (status, code) = ask("/v1/orders", &[("min-position", position)]).await;
             assert_eq!((status, code.as_str()), (400, "invalid_header"), "{position}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_moment_that_cannot_be_is_refused_before_anything_is_read() {
+        let order = format!("/v1/streams/order/{}", "0".repeat(32));
+        for (path, code) in [
+            ("/v1/streams/order/7".to_owned(), "invalid_id"),
+            ("/v1/streams/orders/00000000000000000000000000000000".to_owned(), "invalid_id"),
+            (format!("{order}?at=3"), "invalid_parameter"),
+            (format!("{order}?at_version=x"), "invalid_parameter"),
+            (format!("{order}?at_time=yesterday"), "invalid_parameter"),
+            (format!("{order}?at_version=1&at_time=2026-11-23T08:00:00Z"), "invalid_parameter"),
+            (format!("{order}?after=-1"), "invalid_parameter"),
+            (format!("{order}?limit=0"), "invalid_parameter"),
+            (format!("{order}?limit=201"), "invalid_parameter"),
+        ] {
+            let answer = ask(&path, &[("authorization", "Bearer operator")]).await;
+            assert_eq!(answer, (400, code.to_owned()), "{path}");
         }
     }
 

@@ -17,4 +17,5 @@ mod event_store;
 mod metrics;
 mod services;
 mod story;
+mod streams;
 mod world;

@@ -15,6 +15,8 @@ use crate::services;
 
 /// How long anything may take before the test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+/// The token that lets a caller look into streams.
+pub(crate) const OPERATOR_TOKEN: &str = "operator-token-of-the-tests";
 /// The token that makes a caller trusted.
 pub(crate) const IMPORT_TOKEN: &str = "import-token-of-the-tests";
 
@@ -124,7 +126,7 @@ impl World {
             .args(["--log-name", &self.log, "--import-token", IMPORT_TOKEN])
             .args(["--command-addr", any, "--query-addr", any])
             .args(["--payment-addr", any, "--carrier-addr", any])
-            .args(["--database-connections", "12"])
+            .args(["--operator-token", OPERATOR_TOKEN, "--database-connections", "12"])
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)

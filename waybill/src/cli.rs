@@ -45,6 +45,8 @@ pub(crate) enum Choice {
     Demo(Box<demo::Options>),
     /// Place, show or cancel an order through the APIs.
     Orders(operator::orders::Options),
+    /// Look into a stream of the log, now or at a moment of the past.
+    Streams(operator::streams::Options),
     /// Ask a running role how it is.
     Health(operator::health::Options),
 }
@@ -65,6 +67,7 @@ impl Choice {
             Self::Log(options) => Box::pin(operator::log::run(*options)).await,
             Self::Demo(options) => Box::pin(demo::run(*options)).await,
             Self::Orders(options) => operator::orders::run(options).await,
+            Self::Streams(options) => operator::streams::run(options).await,
             Self::Health(options) => operator::health::run(&options).await,
         }
     }

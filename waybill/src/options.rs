@@ -118,6 +118,15 @@ pub(crate) struct Import {
     pub import_token: Option<String>,
 }
 
+/// Who may look into streams.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Operators {
+    /// Callers of the query API that bring this token (`Authorization: Bearer …`) may look into
+    /// streams and their past; nobody may unless it is given.
+    #[arg(long, env = "WAYBILL_OPERATOR_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub operator_token: Option<String>,
+}
+
 /// What the query API seals its page cursors with.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Cursors {

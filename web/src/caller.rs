@@ -11,16 +11,24 @@ use sha2::{Digest as _, Sha256};
 use crate::Problem;
 
 /// Whom the API believes. Part of a router's state: implement `FromRef` for it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Trust {
-    import: Option<[u8; 32]>,
+    /// Who brings the token.
+    principal: &'static str,
+    token: Option<[u8; 32]>,
 }
 
 impl Trust {
     /// Believes callers that bring `import_token`; without one, nobody.
     #[must_use]
     pub fn new(import_token: Option<&str>) -> Self {
-        Self { import: import_token.map(digest) }
+        Self { principal: "import", token: import_token.map(digest) }
+    }
+
+    /// Believes operators, who bring `token`; without one, nobody.
+    #[must_use]
+    pub fn operators(token: Option<&str>) -> Self {
+        Self { principal: "operator", token: token.map(digest) }
     }
 }
 
@@ -40,7 +48,8 @@ fn digest(token: &str) -> [u8; 32] {
 pub struct Caller {
     /// The name under which idempotency keys are kept apart.
     pub principal: Arc<str>,
-    /// Whether the caller may say when things happened.
+    /// Whether the caller brought the token: one may say when things happened, or look into
+    /// streams, as the API has it.
     pub trusted: bool,
 }
 
@@ -58,18 +67,42 @@ where
             let (scheme, token) = text.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
         });
-        let Trust { import } = Trust::from_ref(state);
-        match (token, import) {
-            (Some(token), Some(import)) if digest(token) == import => {
-                Ok(Self { principal: Arc::from("import"), trusted: true })
+        let Trust { principal, token: ours } = Trust::from_ref(state);
+        match (token, ours) {
+            (Some(token), Some(ours)) if digest(token) == ours => {
+                Ok(Self { principal: Arc::from(principal), trusted: true })
             }
-            _ => Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthorised",
-                "the token in Authorization is not one of ours",
-            )
-            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            _ => Err(unauthorised("the token in Authorization is not one of ours")),
         }
+    }
+}
+
+fn unauthorised(detail: &'static str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "unauthorised", detail)
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+}
+
+/// A caller who brings the operators' token. No token or a wrong one is 401; where there is none
+/// to bring, everybody is 403.
+#[derive(Debug, Clone, Copy)]
+pub struct Operator;
+
+impl<S: Sync> FromRequestParts<S> for Operator
+where
+    Trust: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if Trust::from_ref(state).token.is_none() {
+            let detail = "this is for operators, and this service has no token for them";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
+        }
+        let caller = Caller::from_request_parts(parts, state).await?;
+        if caller.trusted {
+            return Ok(Self);
+        }
+        Err(unauthorised("this is for operators: bring their token in Authorization"))
     }
 }
 
@@ -94,6 +127,25 @@ mod tests {
         assert!(caller(Some("Bearer secret")).await.unwrap().trusted);
         for wrong in ["Bearer guess", "Basic secret", "secret", "", "Bearer "] {
             assert_eq!(caller(Some(wrong)).await.unwrap_err().status(), 401, "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_operators_pass_and_only_where_there_are_any() {
+        for (ours, given, status) in [
+            (Some("secret"), Some("Bearer secret"), None),
+            (Some("secret"), Some("Bearer guess"), Some(401)),
+            (Some("secret"), None, Some(401)),
+            (None, Some("Bearer secret"), Some(403)),
+            (None, None, Some(403)),
+        ] {
+            let mut request = Request::new(());
+            if let Some(text) = given {
+                request.headers_mut().insert(header::AUTHORIZATION, text.parse().unwrap());
+            }
+            let mut parts = request.into_parts().0;
+            let passed = Operator::from_request_parts(&mut parts, &Trust::operators(ours)).await;
+            assert_eq!(passed.err().map(|problem| problem.status().as_u16()), status);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! * [`Problem`] is the one shape of every error.
 //! * Extractors answer with a [`Problem`] when a request does not fit: [`Json`], [`LargeJson`],
-//!   [`OptionalJson`], [`RawBody`], [`Query`], [`PathId`], [`Caller`], [`IdempotencyKey`],
+//!   [`OptionalJson`], [`RawBody`], [`Query`], [`PathId`], [`Caller`], [`Operator`], [`IdempotencyKey`],
 //!   [`IfMatch`], [`IfNoneMatch`], [`MinPosition`], [`PreferWait`], [`RequestContext`].
 //! * Parts of an answer: [`ETag`], [`CommitPosition`], [`ProjectionPosition`], [`Page`].
 //! * [`edge()`] puts limits, request ids, fallbacks, health and the log line around the routes,
@@ -30,7 +30,7 @@ mod serve;
 mod tests;
 
 pub use body::{Json, LargeJson, OptionalJson, RawBody};
-pub use caller::{Caller, Trust};
+pub use caller::{Caller, Operator, Trust};
 pub use cursor::Cursors;
 pub use edge::{Edge, NewId, edge};
 pub use headers::{

@@ -5,3 +5,4 @@ pub(crate) mod log;
 pub(crate) mod migrate;
 pub(crate) mod orders;
 pub(crate) mod projections;
+pub(crate) mod streams;

@@ -37,21 +37,24 @@ pub(crate) struct Options {
     log: options::Log,
     #[command(flatten)]
     cursors: options::Cursors,
+    #[command(flatten)]
+    operators: options::Operators,
 }
 
 /// Runs the role.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
-    let Options { query_addr, log, cursors } = options;
+    let Options { query_addr, log, cursors, operators } = options;
     let mut signals = Signals::listen()?;
     let mut supervisor = Supervisor::default();
     let listener = health::bind(query_addr, "--query-addr (WAYBILL_QUERY_ADDR)").await?;
     let metrics = Metrics::start(&mut supervisor)?;
     // A database that is away is waited for by those who ask; what can be checked now is.
-    let pool = pool(&log.database_url, &log.tuning)?;
+    let pool = pool(&log.database_url, log.tuning.database_connections)?;
     if let Ok(Ok(_)) = timeout(LOGIN_CHECK_MAX, pool.acquire()).await {
         check_login(&pool, log.tuning.allow_owner).await?;
     }
-    start(&mut supervisor, &metrics, &log.database_url, &log.tuning, listener, &cursors)?;
+    let (url, tuning) = (&log.database_url, &log.tuning);
+    start(&mut supervisor, &metrics, url, tuning, listener, &cursors, operators)?;
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
 }
 
@@ -63,22 +66,25 @@ pub(super) fn start(
     tuning: &options::Tuning,
     listener: TcpListener,
     cursors: &options::Cursors,
+    operators: options::Operators,
 ) -> anyhow::Result<()> {
     let ids = Ids::system();
     let cursor_secret = cursors.cursor_secret.clone().filter(|secret| !secret.is_empty());
-    let pool = pool(database_url, tuning)?;
+    let pool = pool(database_url, tuning.database_connections)?;
     metrics.of_readers(&pool);
     let router = query_api::router(query_api::Config {
         pool,
         ids,
         cursor_secret: cursor_secret.unwrap_or_else(|| ids.next().to_string()),
+        // A variable that is set to nothing is not a token that everybody knows.
+        operator_token: operators.operator_token.filter(|token| !token.is_empty()),
     });
     health::serve_router(supervisor, "query-api", listener, router, metrics);
     Ok(())
 }
 
 /// Connections that can only read; made when they are needed.
-fn pool(database_url: &str, tuning: &options::Tuning) -> anyhow::Result<PgPool> {
+pub(crate) fn pool(database_url: &str, connections_max: u32) -> anyhow::Result<PgPool> {
     let options: PgConnectOptions = database_url
         .parse()
         .map_err(|error| Misconfigured::error(format!("DATABASE_URL cannot be read: {error}")))?;
@@ -87,5 +93,5 @@ fn pool(database_url: &str, tuning: &options::Tuning) -> anyhow::Result<PgPool> 
         ("default_transaction_read_only", "on"),
         ("jit", "off"),
     ]);
-    Ok(PgPoolOptions::new().max_connections(tuning.database_connections).connect_lazy_with(options))
+    Ok(PgPoolOptions::new().max_connections(connections_max).connect_lazy_with(options))
 }

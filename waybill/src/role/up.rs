@@ -71,6 +71,8 @@ pub(crate) struct Options {
     carrier_addr: Option<SocketAddr>,
     #[command(flatten)]
     import: options::Import,
+    #[command(flatten)]
+    operators: options::Operators,
 }
 
 /// Something for each of the four HTTP servers.
@@ -225,8 +227,9 @@ fn start_roles(
     command_api::start(supervisor, platform, &feed, listeners.command, secrets, import);
     let cursors = options::Cursors { cursor_secret: None };
     let (metrics, tuning) = (&platform.metrics, &options.tuning);
-    let reading_url = &endpoints.reading_url;
-    query_api::start(supervisor, metrics, reading_url, tuning, listeners.query, &cursors)?;
+    let (url, listener) = (&endpoints.reading_url, listeners.query);
+    let operators = options.operators.clone();
+    query_api::start(supervisor, metrics, url, tuning, listener, &cursors, operators)?;
     info!("every role runs");
     Ok(())
 }
