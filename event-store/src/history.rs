@@ -406,14 +406,20 @@ impl History {
         shape: Option<Shape>,
         until: Version,
     ) -> Result<Vec<Step>, sqlx::Error> {
-        let (ids, after): (Vec<Uuid>, Vec<Version>) =
-            streams.map(|(stream, after)| (stream.id, after)).unzip();
+        let (mut ids, mut categories, mut after) = (Vec::new(), Vec::new(), Vec::new());
+        for (stream, version) in streams {
+            ids.push(stream.id);
+            categories.push(stream.category.as_str());
+            after.push(version);
+        }
         sqlx::query_as(
             "select s.stream_id, n.version as taken, case when e.position is null \
              or e.stream_version = n.version + 1 then n.state end as state, \
              e.position, e.stream_version, e.event_type, e.payload \
-             from unnest($1::uuid[], $2::bigint[]) with ordinality as asked (id, after, ordinal) \
-             join streams s on s.stream_id = asked.id and s.version > asked.after \
+             from unnest($1::uuid[], $2::bigint[], $7::text[]) with ordinality \
+             as asked (id, after, category, ordinal) \
+             join streams s on s.stream_id = asked.id and s.category = asked.category \
+             and s.version > asked.after \
              left join snapshots n on n.stream_id = s.stream_id and n.decider = $4 \
              and n.shape = $5 and n.version > asked.after and n.version <= least(s.version, $6) \
              left join lateral ( \
@@ -432,6 +438,7 @@ impl History {
         .bind(shape.map_or("", |shape| shape.decider))
         .bind(shape.map_or(Vec::new(), |shape| shape.hash.to_vec()))
         .bind(until)
+        .bind(categories)
         .fetch_all(&self.pool)
         .await
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use schemas::Position;
-use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 use tokio::sync::{mpsc, watch};
@@ -267,16 +266,19 @@ async fn connect_writer(options: &PgConnectOptions) -> Result<PgConnection, sqlx
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        let Some(code) = error.as_database_error().and_then(DatabaseError::code) else {
+        let Some(refusal) = error.as_database_error() else {
             return match error {
                 sqlx::Error::Encode(_) => Self::Refused(error),
                 _ => Self::Lost(error),
             };
         };
-        match code.as_ref() {
-            "23514" => Self::NoPartition(error),
-            // Data that does not fit, and rows that break a constraint.
-            code if code.starts_with("22") || code.starts_with("23") => Self::Refused(error),
+        let code = refusal.code().unwrap_or_default();
+        match (code.as_ref(), code.get(..2).unwrap_or_default()) {
+            // A row that no partition takes is a check that fails as well, but one without a name.
+            ("23514", _) if refusal.constraint().is_none() => Self::NoPartition(error),
+            // Data that does not fit, rows that break a constraint, what a trigger raises by itself,
+            // and what is more than Postgres can work on.
+            (_, "22" | "23" | "P0" | "54") => Self::Refused(error),
             _ => Self::Lost(error),
         }
     }

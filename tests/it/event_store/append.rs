@@ -290,7 +290,8 @@ async fn no_command_is_lost_or_doubled_when_connections_break() {
             let mut head = store.head_watch();
             head.wait_for(|head| *head >= after).await.unwrap();
             let mut struck = 0;
-            while struck == 0 {
+            // Where the writers were faster than we, nobody is left to be struck.
+            while struck == 0 && *head.borrow() < 320 {
                 let kill = sqlx::query(
                     "select pg_terminate_backend(pid) from pg_stat_activity \
                      where application_name = 'waybill writer' and datname = current_database() \

@@ -4,6 +4,7 @@ mod append;
 mod execute;
 mod log;
 mod snapshots;
+mod poison;
 
 use event_store::{Append, Meta, Options, Store, Write};
 use schemas::{Category, CommandId, Encoded, Ids, StreamId, Version};
