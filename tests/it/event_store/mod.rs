@@ -1,6 +1,7 @@
 //! The log by itself: what is written, what is refused, and what survives.
 
 mod append;
+mod chaos;
 mod execute;
 mod log;
 mod snapshots;

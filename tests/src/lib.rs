@@ -1,0 +1,3 @@
+//! What the tests share with the programs that they start.
+
+pub mod chaos;
