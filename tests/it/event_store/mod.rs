@@ -4,8 +4,8 @@ mod append;
 mod chaos;
 mod execute;
 mod log;
-mod snapshots;
 mod poison;
+mod snapshots;
 
 use event_store::{Append, Meta, Options, Store, Write};
 use schemas::{Category, CommandId, Encoded, Ids, StreamId, Version};
