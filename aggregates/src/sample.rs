@@ -2,7 +2,8 @@
 
 use schemas::inventory::Units;
 use schemas::{
-    Address, Currency, CustomerId, Money, OrderId, Quantity, RefundId, Sku, Text, Timestamp,
+    Address, Currency, CustomerId, Money, OrderId, Personal, Quantity, RefundId, Sku, Text,
+    Timestamp,
 };
 use uuid::Uuid;
 
@@ -47,7 +48,7 @@ pub(crate) fn at(minutes: i64) -> Timestamp {
     Timestamp::from_timestamp(1_700_000_000 + 60 * minutes, 0).unwrap()
 }
 
-pub(crate) fn address() -> Address {
-    let json = r#"{"name":"Ada","line1":"Weg 1","city":"Berlin","country":"DE"}"#;
-    serde_json::from_str(json).unwrap()
+/// An address that no rule can read.
+pub(crate) fn address() -> Personal<Address> {
+    Personal::sealed(customer(), b"sealed")
 }

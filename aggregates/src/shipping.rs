@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use schemas::shipping::{Command, Event, Scan};
-use schemas::{Address, Decider, OrderId, Text, Timestamp};
+use schemas::{Address, Decider, OrderId, Personal, Text, Timestamp};
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
@@ -28,7 +28,7 @@ pub struct Shipping {
     order: Option<OrderId>,
     stage: Stage,
     /// Where it goes; none: it was cancelled before it was created.
-    address: Option<Address>,
+    address: Option<Personal<Address>>,
     released: bool,
     label: Option<Label>,
     /// The carrier's last refusal to sell a label.

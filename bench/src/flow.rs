@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use event_store::{Append, Feed, Meta, Relay, Store, Write};
-use schemas::{Category, Clock, CommandId, Encoded, Event as _, Ids, Money, StreamId};
+use schemas::{Category, Clock, CommandId, Encoded, Event as _, Ids, Money, Personal, StreamId};
 use schemas::{CustomerId, order};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
@@ -16,6 +16,8 @@ use crate::http::{self, Connection};
 
 /// Orders appended at once while the live rate is measured.
 const LIVE_CALLERS: usize = 256;
+/// How long the address of [`http::ORDER`] is when it is sealed, in bytes.
+const SEALED_BYTES: usize = 145;
 /// How long a measurement waits for the read models.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -59,7 +61,8 @@ fn life(customer: CustomerId) -> Result<Vec<Encoded>> {
             customer,
             lines,
             total,
-            shipping_address: serde_json::from_value(body["shipping_address"].clone())?,
+            // Nobody opens it here: as many bytes as a vault would make of it.
+            shipping_address: Personal::sealed(customer, &[7; SEALED_BYTES]),
             payment_method: "pm_card_visa".parse()?,
             placed_at: now,
         },

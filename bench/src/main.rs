@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use event_store::{Options, Store};
-use schemas::{Clock, Ids};
+use event_store::{MasterKey, MasterKeys, Options, Store, Vault};
+use schemas::{Chance, Clock, Ids};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::net::TcpListener;
@@ -108,6 +108,7 @@ struct Log {
     url: String,
     owner: PgPool,
     store: Store,
+    vault: Vault,
 }
 
 impl Log {
@@ -126,12 +127,17 @@ impl Log {
         let (store, writer) = Store::open(&options, Some(nats.clone())).await?;
         tasks.spawn(writer.run(drain.clone()));
         let owner = PgPool::connect(&url).await?;
-        Ok(Self { url, owner, store })
+        let chance = Chance::system();
+        let masters = MasterKeys::new(MasterKey::generate(chance).parse()?, Vec::new());
+        let vault = Vault::new(store.pool().clone(), masters, chance);
+        vault.introduce().await?;
+        Ok(Self { url, owner, store, vault })
     }
 
     fn command_api(&self) -> command_api::Config {
         command_api::Config {
             store: self.store.clone(),
+            vault: self.vault.clone(),
             clock: Clock::system(),
             ids: Ids::system(),
             import_token: None,
@@ -299,7 +305,9 @@ impl<'a> Bench<'a> {
             .connect(&self.followed.url)
             .await?;
         let cursor_secret = "bench".to_owned();
-        Ok(query_api::Config { pool, ids: Ids::system(), cursor_secret, operator_token: None })
+        let vault = self.followed.vault.clone();
+        let (ids, operator_token) = (Ids::system(), None);
+        Ok(query_api::Config { pool, vault, ids, cursor_secret, operator_token })
     }
 
     /// Serves a router for as long as the benchmark runs.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use axum::http::{HeaderValue, StatusCode};
-use event_store::{AppendError, Error, ExecuteError, Refused, Store};
-use schemas::{Clock, StreamId, Version};
+use event_store::{AppendError, Error, ExecuteError, Refused, Store, Vault, VaultError};
+use schemas::{Clock, CustomerId, Personal, PersonalData, StreamId, Version};
 use uuid::Uuid;
 use web::headers::IDEMPOTENT_REPLAYED;
 use web::{Problem, Trust};
@@ -19,6 +19,7 @@ pub(crate) struct Api(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     store: Store,
+    vault: Vault,
     clock: Clock,
     trust: Trust,
     payment_secret: Secret,
@@ -28,16 +29,30 @@ struct Inner {
 impl Api {
     pub(crate) fn new(
         store: Store,
+        vault: Vault,
         clock: Clock,
         trust: Trust,
         payment_secret: Secret,
         carrier_secret: Secret,
     ) -> Self {
-        Self(Arc::new(Inner { store, clock, trust, payment_secret, carrier_secret }))
+        Self(Arc::new(Inner { store, vault, clock, trust, payment_secret, carrier_secret }))
     }
 
     pub(crate) fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// Seals personal data, so that no command, event or log ever holds it.
+    ///
+    /// # Errors
+    /// 503 where the keys cannot be reached; 500 where they are set wrongly.
+    pub(crate) async fn seal<T: PersonalData>(
+        &self,
+        subject: CustomerId,
+        data: &T,
+    ) -> Result<Personal<T>, Problem> {
+        let sealed = self.0.vault.seal(subject, data).await;
+        sealed.map_err(|error| unsealed(&error))
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -139,6 +154,16 @@ fn unavailable(error: &Error) -> Problem {
         "the event store is away, and whether this was done may be unknown; send it again \
          under the same Idempotency-Key: it is done once",
     )
+}
+
+/// Personal data could not be sealed. Nothing was stored.
+fn unsealed(error: &VaultError) -> Problem {
+    if !matches!(error, VaultError::Unavailable(_) | VaultError::Contended { .. }) {
+        return Problem::internal(error);
+    }
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    tracing::warn!(%error, cause, "personal data could not be sealed");
+    Problem::unavailable("dependency_unavailable", "the event store is away; try again")
 }
 
 #[cfg(test)]

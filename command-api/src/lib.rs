@@ -23,7 +23,7 @@ mod webhook;
 use std::fmt;
 
 use axum::Router;
-use event_store::Store;
+use event_store::{Store, Vault};
 use schemas::{Clock, Ids};
 use web::{Edge, Trust};
 
@@ -36,6 +36,8 @@ use execute::Api;
 pub struct Config {
     /// The log that commands are appended to.
     pub store: Store,
+    /// What personal data is sealed with before it becomes a command.
+    pub vault: Vault,
     /// Where the time comes from.
     pub clock: Clock,
     /// Where request ids come from.
@@ -58,9 +60,10 @@ impl fmt::Debug for Config {
 
 /// The command API, ready to be served.
 pub fn router(config: Config) -> Router {
-    let Config { store, clock, ids, health, .. } = config;
+    let Config { store, vault, clock, ids, health, .. } = config;
     let api = Api::new(
         store,
+        vault,
         clock,
         Trust::new(config.import_token.as_deref()),
         signature::Secret::new(&config.payment_webhook_secret),

@@ -83,6 +83,7 @@ async fn place(
     let meta = asked.meta(&body, order.uuid(), placed_at)?;
     let totals = total(&body.lines).map(|total| Totals { subtotal: total, grand: total });
     let Place { customer, lines, shipping_address, payment_method, .. } = body;
+    let shipping_address = api.seal(customer, &shipping_address).await?;
     let command = Command::Place { customer, lines, shipping_address, payment_method, placed_at };
     let done = api.store().create::<Order>(&[order.stream()], &command, &meta).await;
     let done = done.map_err(|error| problem(error, &|code| pointer(code, &command)))?;

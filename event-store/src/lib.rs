@@ -9,6 +9,7 @@
 //! * [`Relay`] publishes the log to JetStream; one process at a time leads.
 //! * [`Feed`] follows the log through JetStream and fills every hole from Postgres.
 //! * [`log`] keeps it for decades: seals, partitions, verification.
+//! * [`Vault`] seals personal data under a key per person, which can be destroyed.
 //! * [`run_projector`] and [`run_reactor`] drive consumers with a fenced checkpoint.
 #![deny(missing_docs)]
 
@@ -31,6 +32,7 @@ mod snapshot;
 mod statement;
 mod store;
 mod ticket;
+mod vault;
 mod writer;
 
 pub use append::{Append, Done, Meta, Refused, Write};
@@ -45,4 +47,8 @@ pub use metrics::{describe as describe_metrics, observe_pool, observe_relay};
 pub use relay::Relay;
 pub use slice::{SLICES, slice};
 pub use store::{Options, Store};
+pub use vault::{
+    Erasure, KEPT, MasterKey, MasterKeyError, MasterKeys, Rewrapped, SubjectKey, Subjects, Vault,
+    VaultError,
+};
 pub use writer::Writer;

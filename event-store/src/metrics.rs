@@ -36,6 +36,8 @@ pub(crate) const SNAPSHOTS_WRITTEN: &str = "waybill_snapshots_written_total";
 pub(crate) const SNAPSHOTS_DROPPED: &str = "waybill_snapshots_dropped_total";
 pub(crate) const SNAPSHOTS_USED: &str = "waybill_snapshots_used_total";
 pub(crate) const SNAPSHOTS_UNREADABLE: &str = "waybill_snapshots_unreadable_total";
+const VAULT_KEPT: &str = "waybill_vault_kept_subjects";
+const VAULT_KEPT_MAX: &str = "waybill_vault_kept_subjects_max";
 const POOL_USED: &str = "waybill_pool_used_connections";
 const POOL_USED_MAX: &str = "waybill_pool_used_connections_max";
 const POOL_OPEN: &str = "waybill_pool_open_connections";
@@ -66,9 +68,17 @@ pub fn describe() {
     for name in [SNAPSHOTS_WRITTEN, SNAPSHOTS_DROPPED, SNAPSHOTS_USED, SNAPSHOTS_UNREADABLE] {
         counter!(name).increment(0); // Told from the beginning.
     }
+    describe_gauge!(VAULT_KEPT, Unit::Count, "People whose key is kept unwrapped");
+    describe_gauge!(VAULT_KEPT_MAX, Unit::Count, "People whose key is kept unwrapped at most");
     describe_gauge!(POOL_USED, Unit::Count, "Connections to Postgres that are in use");
     describe_gauge!(POOL_USED_MAX, Unit::Count, "Connections to Postgres at most");
     describe_gauge!(POOL_OPEN, Unit::Count, "Connections to Postgres that are open");
+}
+
+/// How many keys a vault keeps unwrapped; called by the vault where that changes.
+pub(crate) fn vault(kept: (usize, usize)) {
+    gauge!(VAULT_KEPT).set(count(kept.0));
+    gauge!(VAULT_KEPT_MAX).set(count(kept.1));
 }
 
 /// Where one consumer stands.

@@ -106,9 +106,8 @@ pub(crate) fn euro(amount: i64) -> Money {
 }
 
 /// Where everything goes.
-pub(crate) fn address() -> schemas::Address {
-    let json = r#"{"name":"Ada","line1":"Weg 1","city":"Berlin","country":"DE"}"#;
-    serde_json::from_str(json).unwrap()
+pub(crate) fn address() -> schemas::Personal<schemas::Address> {
+    schemas::Personal::sealed(CustomerId::new(Uuid::from_u128(2)), b"sealed")
 }
 
 /// An order of one line was placed.

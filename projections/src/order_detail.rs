@@ -1,7 +1,7 @@
 //! One row per order, with everything that its page shows.
 
 use schemas::order::{CancelReason, Event, Line, RejectReason, Shortage};
-use schemas::{Address, Category, Currency, Fact, Money, OrderId, Recorded, Timestamp};
+use schemas::{Address, Category, Currency, Fact, Money, OrderId, Personal, Recorded, Timestamp};
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
@@ -25,8 +25,8 @@ crate::table! {
         fulfilment_status: AsText<FulfilmentStatus>,
         /// What was ordered.
         lines: Json<Vec<Line>>,
-        /// Where it goes.
-        shipping_address: Json<Address>,
+        /// Where it goes, sealed.
+        shipping_address: Json<Personal<Address>>,
         /// The payment provider's token.
         payment_method: String,
         /// The currency of all its amounts.

@@ -2,7 +2,9 @@
 
 use schemas::inventory::Units;
 use schemas::shipping::{Event, Scan};
-use schemas::{Address, Category, Fact, FulfilmentId, OrderId, Recorded, ShipmentId, Timestamp};
+use schemas::{
+    Address, Category, Fact, FulfilmentId, OrderId, Personal, Recorded, ShipmentId, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -72,8 +74,8 @@ crate::table! {
         released: bool,
         /// What is sent.
         units: Json<Vec<Units>>,
-        /// Where it goes.
-        address: Option<Json<Address>>,
+        /// Where it goes, sealed.
+        address: Option<Json<Personal<Address>>>,
         /// The carrier's id of the shipment.
         carrier_ref: Option<String>,
         /// The number to follow it with.

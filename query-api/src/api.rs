@@ -7,8 +7,9 @@ use axum::extract::{FromRef, FromRequestParts};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use event_store::History;
+use event_store::{History, Vault, VaultError};
 use projections::{Freshness, WaitError};
+use schemas::{Personal, PersonalData};
 use serde::Serialize;
 use sqlx::PgPool;
 use web::{
@@ -22,6 +23,7 @@ pub(crate) struct Api {
     pub(crate) cursors: Cursors,
     pub(crate) history: History,
     trust: Trust,
+    vault: Vault,
     freshness: Arc<Freshness>,
 }
 
@@ -50,11 +52,19 @@ impl FromRef<Api> for Trust {
     }
 }
 
+impl Wanted {
+    /// The same, as though nothing were known yet.
+    pub(crate) fn anew(self) -> Self {
+        Self { known: IfNoneMatch::default(), ..self }
+    }
+}
+
 impl Api {
-    pub(crate) fn new(pool: PgPool, cursor_secret: &str, trust: Trust) -> Self {
+    pub(crate) fn new(pool: PgPool, vault: Vault, cursor_secret: &str, trust: Trust) -> Self {
         let freshness = Arc::new(Freshness::new(pool.clone()));
         let history = History::new(pool.clone());
-        Self { pool, cursors: Cursors::new(cursor_secret.as_bytes()), history, trust, freshness }
+        let cursors = Cursors::new(cursor_secret.as_bytes());
+        Self { pool, cursors, history, trust, vault, freshness }
     }
 
     /// Waits until the read model `name` is as fresh as `wanted`, and says how fresh that is.
@@ -75,6 +85,20 @@ impl Api {
                 Problem::unavailable("projection_behind", detail).extra("position", position)
             }
             WaitError::Database(error) => database(&error),
+        })
+    }
+}
+
+impl Api {
+    /// Opens personal data; none where the person was erased. What does not open for another
+    /// reason is a fault, and never taken for erased.
+    pub(crate) async fn open<T: PersonalData>(
+        &self,
+        sealed: &[&Personal<T>],
+    ) -> Result<Vec<Option<T>>, Problem> {
+        self.vault.open_many(sealed).await.map_err(|error| match &error {
+            VaultError::Unavailable(event_store::Error::Database(cause)) => database(cause),
+            _ => Problem::internal(&error),
         })
     }
 }

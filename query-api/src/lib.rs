@@ -22,6 +22,7 @@ mod stream;
 use std::fmt;
 
 use axum::Router;
+use event_store::Vault;
 use schemas::Ids;
 use sqlx::PgPool;
 use web::{Edge, Trust};
@@ -34,6 +35,8 @@ pub use stream::state;
 pub struct Config {
     /// Connections of a role that may only read.
     pub pool: PgPool,
+    /// What opens personal data. It seals nothing here: the role may not make keys.
+    pub vault: Vault,
     /// Where request ids come from.
     pub ids: Ids,
     /// What cursors are sealed with. All processes that answer the same clients share it.
@@ -50,7 +53,7 @@ impl fmt::Debug for Config {
 
 /// The query API, ready to be served.
 pub fn router(config: Config) -> Router {
-    let Config { pool, ids, cursor_secret, operator_token } = config;
+    let Config { pool, vault, ids, cursor_secret, operator_token } = config;
     let trust = Trust::operators(operator_token.as_deref());
     let checks = health::checks(pool.clone());
     let routes = Router::new()
@@ -62,7 +65,7 @@ pub fn router(config: Config) -> Router {
         .merge(saga::routes())
         .merge(projection::routes())
         .merge(stream::routes())
-        .with_state(Api::new(pool, &cursor_secret, trust));
+        .with_state(Api::new(pool, vault, &cursor_secret, trust));
     web::edge(routes, Edge::new(checks, move || ids.next()))
 }
 
@@ -70,6 +73,8 @@ pub fn router(config: Config) -> Router {
 mod tests {
     use axum::body::Body;
     use axum::http::Request;
+    use event_store::{MasterKey, MasterKeys};
+    use schemas::Chance;
     use sqlx::postgres::PgPoolOptions;
     use tower::ServiceExt as _;
 
@@ -81,8 +86,12 @@ mod tests {
             .acquire_timeout(std::time::Duration::from_millis(100))
             .connect_lazy("postgres://nobody@127.0.0.1:1/nowhere")
             .unwrap();
+        let chance = Chance::system();
+        let master = MasterKey::generate(chance).parse().unwrap();
+        let vault = Vault::new(pool.clone(), MasterKeys::new(master, Vec::new()), chance);
         let config = Config {
             pool,
+            vault,
             ids: Ids::system(),
             cursor_secret: "secret".to_owned(),
             operator_token: Some("operator".to_owned()),

@@ -32,7 +32,10 @@ async fn one(
     let seen = api.fresh("order_detail", &wanted).await?;
     let row = order_detail::get(&api.pool, order).await.map_err(|error| database(&error))?;
     let Some(row) = row else { return Ok(missing(seen, "order")) };
-    Ok(versioned(seen, &wanted, row.version, Detail::of(row)))
+    let address = api.open(&[&row.shipping_address.0]).await?.pop().flatten();
+    // Erasing does not change the version, and nobody may go on with what they were told before.
+    let wanted = if address.is_none() { wanted.anew() } else { wanted };
+    Ok(versioned(seen, &wanted, row.version, Detail::of(row, address)))
 }
 
 /// An order on its own page.
@@ -45,7 +48,9 @@ struct Detail {
     payment_status: PaymentStatus,
     fulfilment_status: FulfilmentStatus,
     lines: Vec<Priced>,
-    shipping_address: Address,
+    /// None: erased.
+    shipping_address: Option<Address>,
+    shipping_address_erased: bool,
     payment_method: String,
     totals: Totals,
     /// Why it was rejected.
@@ -102,7 +107,7 @@ impl Links {
 }
 
 impl Detail {
-    fn of(row: Row) -> Self {
+    fn of(row: Row, shipping_address: Option<Address>) -> Self {
         let price = |line: Line| {
             let total = line.unit_price.times(line.quantity.get()).ok();
             Priced { line, total }
@@ -122,7 +127,8 @@ impl Detail {
             },
             links: Links::new(row.id()),
             lines: row.lines.0.into_iter().map(price).collect(),
-            shipping_address: row.shipping_address.0,
+            shipping_address_erased: shipping_address.is_none(),
+            shipping_address,
             payment_method: row.payment_method,
             reject_reason: row.rejected.map(|reason| reason.0),
             short: row.short.0,

@@ -29,7 +29,13 @@ async fn list(
 ) -> Result<Response, Problem> {
     let seen = api.fresh("shipment_tracking", &wanted).await?;
     let rows = shipment_tracking::list(&api.pool, order).await.map_err(|error| database(&error))?;
-    let page = Page::new(rows.into_iter().map(Shipment::of).collect(), None, None);
+    let sealed: Vec<_> = rows.iter().filter_map(|row| row.address.as_ref()).map(|a| &a.0).collect();
+    let mut opened = api.open(&sealed).await?.into_iter();
+    let shipments = rows.into_iter().map(|row| {
+        let address = row.address.as_ref().and_then(|_| opened.next().flatten());
+        Shipment::of(row, address)
+    });
+    let page = Page::new(shipments.collect(), None, None);
     Ok((seen, page).into_response())
 }
 
@@ -45,7 +51,9 @@ struct Shipment {
     released: bool,
     label: Label,
     units: Vec<Units>,
+    /// None: not known yet, or erased.
     address: Option<Address>,
+    address_erased: bool,
     carrier_ref: Option<String>,
     tracking_code: Option<String>,
     scans: Vec<Sighting>,
@@ -56,7 +64,8 @@ struct Shipment {
 }
 
 impl Shipment {
-    fn of(row: Row) -> Self {
+    /// `address` is what could be opened of the row's.
+    fn of(row: Row, address: Option<Address>) -> Self {
         Self {
             id: row.shipment(),
             fulfilment_id: row.id(),
@@ -66,7 +75,8 @@ impl Shipment {
             released: row.released,
             label: row.label.0,
             units: row.units.0,
-            address: row.address.map(|address| address.0),
+            address_erased: row.address.is_some() && address.is_none(),
+            address,
             carrier_ref: row.carrier_ref,
             tracking_code: row.tracking_code,
             scans: row.scans.0,

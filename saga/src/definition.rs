@@ -94,7 +94,6 @@ impl<S: Saga> Reaction<S> {
 
 /// What a saga wants done.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "most outputs are commands")]
 pub enum Output<S: Saga> {
     /// Ask somebody. A step sent again is a new attempt with a new command id, so this takes a
     /// definite failure before it, or a command that may be carried out twice.

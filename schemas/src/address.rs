@@ -1,5 +1,7 @@
 //! Addresses, checked against what is known of their country.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +27,9 @@ pub enum AddressError {
     Email,
 }
 
-/// Where something is sent. Orders keep a copy, never a reference.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Where something is sent. Orders keep a copy, never a reference, and keep it sealed: see
+/// [`Personal`](crate::Personal). Its `Debug` shows nothing, so that no log does.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Unchecked")]
 // Its own fields are the schema of both directions: `Unchecked` has the same.
 #[schemars(!try_from, deny_unknown_fields)]
@@ -62,6 +65,16 @@ pub struct Address {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = "^[^@ ]+@[^@ ]+$"))]
     pub email: Option<Text>,
+}
+
+impl crate::PersonalData for Address {
+    const LABEL: &'static str = "address";
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Address").finish_non_exhaustive()
+    }
 }
 
 #[derive(Deserialize)]
@@ -215,6 +228,11 @@ mod tests {
     #[test]
     fn a_good_address_is_taken() {
         assert!(address("Ada", "Ada").is_ok());
+    }
+
+    #[test]
+    fn a_log_shows_nothing_of_an_address() {
+        assert_eq!(format!("{:?}", address("Ada", "Ada").unwrap()), "Address { .. }");
     }
 
     #[test]

@@ -55,3 +55,37 @@ impl Ids {
         (self.0)()
     }
 }
+
+/// Where a component gets bytes that nobody can foresee: keys, and numbers used once.
+#[derive(Debug, Clone, Copy)]
+pub struct Chance(fn(&mut [u8]));
+
+impl Chance {
+    /// The operating system's.
+    ///
+    /// # Panics
+    /// Later, where bytes are asked for and the operating system has none: nothing that needs them
+    /// may then be done.
+    #[must_use]
+    pub fn system() -> Self {
+        Self(|bytes| {
+            if let Err(error) = getrandom::fill(bytes) {
+                panic!("the operating system has no randomness: {error}");
+            }
+        })
+    }
+
+    /// Bytes that a test chooses.
+    #[must_use]
+    pub fn from_fn(fill: fn(&mut [u8])) -> Self {
+        Self(fill)
+    }
+
+    /// So many bytes.
+    #[must_use]
+    pub fn bytes<const N: usize>(self) -> [u8; N] {
+        let mut bytes = [0; N];
+        (self.0)(&mut bytes);
+        bytes
+    }
+}

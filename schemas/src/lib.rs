@@ -17,6 +17,7 @@ mod event;
 mod golden;
 mod id;
 mod money;
+mod personal;
 mod stream;
 mod value;
 
@@ -27,7 +28,7 @@ pub mod saga;
 pub mod shipping;
 
 pub use address::{Address, AddressError};
-pub use clock::{Clock, Ids, Timestamp};
+pub use clock::{Chance, Clock, Ids, Timestamp};
 pub use command::Command;
 pub use decider::{Decider, Refusal};
 pub use event::{
@@ -38,5 +39,6 @@ pub use id::{
     ReservationId, SagaId, ShipmentId,
 };
 pub use money::{Currency, Money, MoneyError};
+pub use personal::{Personal, PersonalData, SealedError};
 pub use stream::StreamIdError;
 pub use value::{Quantity, Sku, Text, ValueError};

@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Category, CustomerId, Money, Quantity, Sku, StreamId, Text, Timestamp};
+use crate::{
+    Address, Category, CustomerId, Money, Personal, Quantity, Sku, StreamId, Text, Timestamp,
+};
 
 /// The most lines that one order has.
 pub const LINES_MAX: usize = 250;
@@ -70,7 +72,6 @@ pub enum KeepReason {
 /// What can be asked of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "commands are made one at a time")]
 pub enum Command {
     /// A customer orders.
     Place {
@@ -79,7 +80,7 @@ pub enum Command {
         /// What is ordered, 1 to [`LINES_MAX`] lines of one currency.
         lines: Vec<Line>,
         /// Where it goes.
-        shipping_address: Address,
+        shipping_address: Personal<Address>,
         /// The payment provider's token, as `pm_card_visa`.
         payment_method: Text,
         /// When it was placed.
@@ -135,7 +136,6 @@ pub enum Command {
 
 /// Everything that can happen to an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[expect(clippy::large_enum_variant, reason = "events live behind an Arc, one at a time")]
 pub enum Event {
     /// A customer ordered.
     #[serde(rename = "order.placed.v1")]
@@ -147,7 +147,7 @@ pub enum Event {
         /// The sum of the lines.
         total: Money,
         /// Where it goes.
-        shipping_address: Address,
+        shipping_address: Personal<Address>,
         /// The payment provider's token.
         payment_method: Text,
         /// When.

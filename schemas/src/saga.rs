@@ -12,7 +12,6 @@ use crate::{Category, CommandId, SagaId, StreamId, Timestamp};
 
 /// Everything that can happen to a saga.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[expect(clippy::large_enum_variant, reason = "events live behind an Arc, one at a time")]
 pub enum Event {
     /// It began.
     #[serde(rename = "saga.started.v1")]

@@ -4,7 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::Units;
-use crate::{Address, Category, FulfilmentId, OrderId, ShipmentId, StreamId, Text, Timestamp};
+use crate::{
+    Address, Category, FulfilmentId, OrderId, Personal, ShipmentId, StreamId, Text, Timestamp,
+};
 
 /// What a carrier saw. The order of the variants is the order in which a parcel goes through
 /// them: a scan that ranks lower than an earlier one is kept and changes nothing.
@@ -26,7 +28,6 @@ pub enum Scan {
 /// What can be asked of a fulfilment order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "commands are made one at a time")]
 pub enum Command {
     /// The warehouse is to pack this.
     Create {
@@ -35,7 +36,7 @@ pub enum Command {
         /// What.
         units: Vec<Units>,
         /// Where it goes.
-        address: Address,
+        address: Personal<Address>,
     },
     /// It is packed.
     Pack,
@@ -84,7 +85,7 @@ pub enum Event {
         /// What.
         units: Vec<Units>,
         /// Where it goes.
-        address: Address,
+        address: Personal<Address>,
     },
     /// It is packed, and a label is to be bought.
     #[serde(rename = "shipping.packed.v1")]
@@ -94,7 +95,7 @@ pub enum Event {
         /// The parcel.
         shipment: ShipmentId,
         /// Where it goes.
-        address: Address,
+        address: Personal<Address>,
     },
     /// It may go.
     #[serde(rename = "shipping.released.v1")]

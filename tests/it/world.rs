@@ -72,6 +72,8 @@ pub(crate) struct World {
     endpoints: Value,
     http: reqwest::Client,
     pool: PgPool,
+    /// What the process logs, in the syntax of `RUST_LOG`; what is usual unless set.
+    log_level: Option<&'static str>,
     ended: bool,
 }
 
@@ -81,8 +83,23 @@ impl World {
         Self::start_on(services::database().await, services::nats().await).await
     }
 
+    /// Starts on the shared servers, and logs all that there is to tell.
+    pub(crate) async fn start_talkative() -> Self {
+        let (database_url, nats_url) = (services::database().await, services::nats().await);
+        let mut world = Self::new(database_url, nats_url).await;
+        world.log_level = Some("debug");
+        world.run().await;
+        world
+    }
+
     /// Starts on servers of the test's own.
     pub(crate) async fn start_on(database_url: String, nats_url: String) -> Self {
+        let mut world = Self::new(database_url, nats_url).await;
+        world.run().await;
+        world
+    }
+
+    async fn new(database_url: String, nats_url: String) -> Self {
         // Nobody else chooses a TLS provider; the second test to come here finds it chosen.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let log = services::name();
@@ -92,7 +109,7 @@ impl World {
             .connect(&database_url)
             .await
             .unwrap();
-        let mut world = Self {
+        Self {
             process: None,
             folder: services::folder(&log),
             serving_url: services::serving(&database_url).await,
@@ -102,10 +119,9 @@ impl World {
             endpoints: Value::Null,
             http: reqwest::Client::builder().timeout(PATIENCE).build().unwrap(),
             pool,
+            log_level: None,
             ended: false,
-        };
-        world.run().await;
-        world
+        }
     }
 
     /// Starts the process, on whatever an earlier one left behind.
@@ -127,6 +143,7 @@ impl World {
             .args(["--command-addr", any, "--query-addr", any])
             .args(["--payment-addr", any, "--carrier-addr", any])
             .args(["--operator-token", OPERATOR_TOKEN, "--database-connections", "12"])
+            .args(self.log_level.into_iter().flat_map(|level| ["--log-level", level]))
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)
@@ -177,6 +194,11 @@ impl World {
 
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// The data folder of the platform, which also has its log.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        &self.folder
     }
 
     pub(crate) fn log(&self) -> &str {

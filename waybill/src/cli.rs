@@ -47,6 +47,8 @@ pub(crate) enum Choice {
     Orders(operator::orders::Options),
     /// Look into a stream of the log, now or at a moment of the past.
     Streams(operator::streams::Options),
+    /// Show or destroy the key of a person's data, or change the master key.
+    Subjects(operator::subjects::Options),
     /// Ask a running role how it is.
     Health(operator::health::Options),
 }
@@ -68,6 +70,7 @@ impl Choice {
             Self::Demo(options) => Box::pin(demo::run(*options)).await,
             Self::Orders(options) => operator::orders::run(options).await,
             Self::Streams(options) => operator::streams::run(options).await,
+            Self::Subjects(options) => operator::subjects::run(options).await,
             Self::Health(options) => operator::health::run(&options).await,
         }
     }

@@ -1,9 +1,16 @@
 //! Options that several roles share.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use event_store::{MasterKey, MasterKeys};
+use zeroize::Zeroizing;
+
+use crate::exit::Misconfigured;
 
 /// Which log, and how to reach it.
 #[derive(Debug, Clone, Args)]
@@ -90,6 +97,66 @@ pub(crate) struct WebhookSecrets {
         hide_env_values = true
     )]
     pub carrier_webhook_secret: String,
+}
+
+/// What the keys of personal data are wrapped with.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Master {
+    /// 32 bytes as base64, as `openssl rand -base64 32` makes them. Everybody who seals or opens
+    /// is given the same one. Whoever has it and the database can read what was not erased.
+    #[arg(long, env = "WAYBILL_MASTER_KEY", value_name = "BASE64", hide_env_values = true)]
+    pub master_key: Option<Hidden>,
+    /// Master keys that are on their way out or in, separated by commas: what they wrap is
+    /// opened, and nothing new is wrapped with them.
+    #[arg(
+        long,
+        env = "WAYBILL_MASTER_KEY_PREVIOUS",
+        value_name = "BASE64",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub master_key_previous: Vec<Hidden>,
+}
+
+impl Master {
+    /// The keys; `fallback` where none is set.
+    pub(crate) fn keys(&self, fallback: Option<&str>) -> anyhow::Result<MasterKeys> {
+        let parse = |text: &str, name: &str| {
+            text.parse::<MasterKey>()
+                .map_err(|error| Misconfigured::error(format!("{name} cannot be read: {error}")))
+        };
+        let given =
+            self.master_key.as_ref().map(|key| key.0.as_str()).filter(|key| !key.is_empty());
+        let current = given.or(fallback).ok_or_else(|| {
+            Misconfigured::error(
+                "personal data needs a master key: set WAYBILL_MASTER_KEY (--master-key) to the \
+                 one that all processes of this platform share; a new platform is given a new \
+                 one, as `openssl rand -base64 32` makes it",
+            )
+        })?;
+        let previous = self.master_key_previous.iter().filter(|key| !key.0.is_empty());
+        let previous = previous.map(|key| parse(&key.0, "WAYBILL_MASTER_KEY_PREVIOUS"));
+        let current = parse(current, "WAYBILL_MASTER_KEY")?;
+        Ok(MasterKeys::new(current, previous.collect::<anyhow::Result<_>>()?))
+    }
+}
+
+/// A value that is shown nowhere.
+#[derive(Clone)]
+pub(crate) struct Hidden(Zeroizing<String>);
+
+impl FromStr for Hidden {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden")
+    }
 }
 
 /// The world outside.

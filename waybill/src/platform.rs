@@ -2,8 +2,8 @@
 
 use anyhow::Context as _;
 use event_store::log::{Keeper, powers};
-use event_store::{Feed, FeedHandle, Reactor, Store, run_reactor};
-use schemas::{Clock, Ids};
+use event_store::{Feed, FeedHandle, MasterKeys, Reactor, Store, Vault, run_reactor};
+use schemas::{Chance, Clock, Ids};
 use sqlx::PgPool;
 use tracing::{info, warn};
 
@@ -61,6 +61,21 @@ impl Platform {
         Ok(Self { store, nats, clock: Clock::system(), ids: Ids::system(), metrics })
     }
 
+    /// What seals and opens personal data; forgets a key as soon as it is destroyed.
+    pub(crate) async fn vault(
+        &self,
+        supervisor: &mut Supervisor,
+        masters: MasterKeys,
+    ) -> anyhow::Result<Vault> {
+        let vault = Vault::new(self.store.pool().clone(), masters, Chance::system());
+        vault.introduce().await.map_err(|error| match error {
+            event_store::Error::Config(why) => Misconfigured::error(why),
+            error => anyhow::Error::new(error).context("cannot check the master key"),
+        })?;
+        forget_erased(supervisor, &vault);
+        Ok(vault)
+    }
+
     /// Follows the log for the consumers of this process.
     pub(crate) fn follow(&self, supervisor: &mut Supervisor) -> FeedHandle {
         let (feed, handle) = Feed::new(self.store.clone(), self.nats.clone());
@@ -106,6 +121,15 @@ pub(crate) async fn check_login(pool: &PgPool, allow_owner: bool) -> anyhow::Res
          keep the owner's for `waybill migrate` and `waybill log`; or pass --allow-owner \
          (WAYBILL_ALLOW_OWNER=true) to try things"
     )))
+}
+
+/// Hears of erasures for as long as the process runs.
+pub(crate) fn forget_erased(supervisor: &mut Supervisor, vault: &Vault) {
+    let vault = vault.clone();
+    supervisor.run(Stage::Support, "erasures", |drain| async move {
+        vault.run(drain).await;
+        Ok(())
+    });
 }
 
 /// A client that keeps trying: a NATS that is away delays delivery and stops nothing.

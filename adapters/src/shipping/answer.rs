@@ -1,10 +1,11 @@
 //! From what the carrier said to what is recorded. Pure.
 
+use event_store::VaultError;
 use schemas::shipping::Command;
 use serde_json::Value;
 
 use super::carrier::Shipment;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Rejection};
 use crate::record::text;
 
 /// What follows here.
@@ -18,7 +19,7 @@ pub(super) fn label(outcome: Outcome<Shipment>) -> Next {
         }
         Outcome::Ok(_) => Next::Wait("the label has no number yet".to_owned()),
         Outcome::Rejected(rejection) if rejection.field("type") == Some("idempotency_error") => {
-            Next::park(&rejection)
+            park(&rejection)
         }
         Outcome::Rejected(rejection) => {
             Next::record(Command::RecordLabelRejected { code: text(&rejection.code()) })
@@ -27,12 +28,27 @@ pub(super) fn label(outcome: Outcome<Shipment>) -> Next {
     }
 }
 
+/// Where the address did not open and was not erased either: nothing can be asked.
+pub(super) fn unopened(error: &VaultError) -> Next {
+    let why = match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    if error.is_transient() { Next::Wait(why) } else { Next::Park(why) }
+}
+
+/// Somebody has to look at this no. Of what the carrier said only its code is kept: the message
+/// may repeat the address.
+fn park(rejection: &Rejection) -> Next {
+    Next::Park(format!("the question is refused: {}", text(&rejection.code())))
+}
+
 /// After asking for the parcel to be fetched. What follows is told by the carrier's scans.
 pub(super) fn picked_up(outcome: Outcome<Value>) -> Next {
     match outcome {
         Outcome::Ok(_) => Next::Nothing,
         Outcome::Rejected(rejection) if rejection.code() == "PICKUP.EXISTS" => Next::Nothing,
-        Outcome::Rejected(rejection) => Next::park(&rejection),
+        Outcome::Rejected(rejection) => park(&rejection),
         Outcome::Transient(why) | Outcome::Unknown(why) => Next::Wait(why),
     }
 }
@@ -44,7 +60,7 @@ pub(super) fn label_voided(outcome: Outcome<Value>) -> Next {
         Outcome::Rejected(rejection) if rejection.code() == "SHIPMENT.REFUND.EXISTS" => {
             Next::record(Command::RecordLabelVoided)
         }
-        Outcome::Rejected(rejection) => Next::park(&rejection),
+        Outcome::Rejected(rejection) => park(&rejection),
         Outcome::Transient(why) | Outcome::Unknown(why) => Next::Wait(why),
     }
 }
@@ -55,7 +71,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::outcome::Rejection;
 
     fn rejected<T>(code: &str) -> Outcome<T> {
         Outcome::Rejected(Rejection { status: 422, error: json!({ "code": code }) })
@@ -85,6 +100,33 @@ mod tests {
         assert_eq!(label_voided(Outcome::Ok(json!({}))), voided);
         assert_eq!(label_voided(rejected("SHIPMENT.REFUND.EXISTS")), voided);
         assert!(matches!(label_voided(rejected("SHIPMENT.REFUND.IN_TRANSIT")), Next::Park(_)));
+    }
+
+    #[test]
+    fn a_refusal_is_parked_without_what_the_carrier_says_about_the_address() {
+        let error =
+            json!({ "code": "X", "message": "Weg 1 is no place", "type": "idempotency_error" });
+        let rejection = || Rejection { status: 422, error: error.clone() };
+        for next in [
+            label(Outcome::Rejected(rejection())),
+            picked_up(Outcome::Rejected(rejection())),
+            label_voided(Outcome::Rejected(rejection())),
+        ] {
+            assert_eq!(next, Next::Park("the question is refused: X".to_owned()));
+        }
+    }
+
+    #[test]
+    fn an_address_that_does_not_open_is_never_taken_for_erased() {
+        let subject = schemas::CustomerId::new(uuid::Uuid::from_u128(1));
+        let master = "00".to_owned();
+        let unknown = unopened(&VaultError::UnknownMaster { subject, master });
+        assert!(matches!(unknown, Next::Wait(_)), "{unknown:?}");
+        for error in
+            [VaultError::Changed { subject }, VaultError::Missing { subject, generation: 1 }]
+        {
+            assert!(matches!(unopened(&error), Next::Park(_)), "{error}");
+        }
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::{Config, ConfigError};
 #[cfg(test)]
 mod tests;
 
+/// Why there is no label where the address was erased before one was bought.
+const ADDRESS_ERASED: &str = "address_erased";
+
 /// The weight we say a parcel has, in ounces, until the catalog knows better.
 const PARCEL_OUNCES: u32 = 16;
 
@@ -56,20 +59,24 @@ impl Api {
     async fn shipment(&self, question: Question) -> Outcome<Shipment> {
         self.0.ask(&question).await.and_then(|json| match Shipment::deserialize(&json) {
             Ok(shipment) => Outcome::Ok(shipment),
-            Err(error) => Outcome::Unknown(format!("the answer is not a shipment: {error}")),
+            // What serde says may quote the answer, and that the address.
+            Err(_) => Outcome::Unknown("the answer is not a shipment".to_owned()),
         })
     }
 
     /// The parcel of `fulfilment`, with a label. Whatever an earlier attempt left behind is found
-    /// by its reference and gone on with, so that no label is bought twice.
+    /// by its reference and gone on with, so that no label is bought twice. Without an `address`,
+    /// since it was erased, none is bought; one that was bought before is still found, so that it
+    /// can be given back.
     pub(super) async fn buy_label(
         &self,
         fulfilment: FulfilmentId,
-        address: &Address,
+        address: Option<&Address>,
     ) -> Outcome<Shipment> {
         let shipment = match self.find(fulfilment).await {
             Outcome::Ok(shipment) => shipment,
             Outcome::Rejected(rejection) if rejection.status == 404 => {
+                let Some(address) = address else { return address_erased() };
                 match self.create(fulfilment, address).await {
                     Outcome::Ok(shipment) => shipment,
                     outcome => return outcome,
@@ -79,6 +86,9 @@ impl Api {
         };
         if shipment.tracking_code.is_some() {
             return Outcome::Ok(shipment);
+        }
+        if address.is_none() {
+            return address_erased();
         }
         match self.buy(fulfilment, &shipment).await {
             // Somebody did in the meantime: perhaps we, and the answer was lost.
@@ -138,6 +148,12 @@ impl Api {
         let key = format!("{fulfilment}:refund:{carrier_ref}");
         self.0.ask(&Question::post("refund", &path, key, Body::None)).await
     }
+}
+
+/// Nothing can be sent to somebody who was erased. Our own no: the carrier is not asked.
+fn address_erased() -> Outcome<Shipment> {
+    let error = json!({ "code": ADDRESS_ERASED, "message": "The address was erased." });
+    Outcome::Rejected(Rejection { status: 422, error })
 }
 
 fn to_address(address: &Address) -> Value {

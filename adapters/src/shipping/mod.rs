@@ -3,7 +3,7 @@
 mod answer;
 mod carrier;
 
-use event_store::{Fault, Reactor, Store};
+use event_store::{Fault, Reactor, Store, Vault};
 use schemas::shipping::Event;
 use schemas::{Category, Clock, Fact, FulfilmentId, Recorded};
 use uuid::Uuid;
@@ -20,6 +20,7 @@ const ACTOR: &str = "carrier-adapter";
 #[derive(Debug)]
 pub struct Carrier {
     recorder: Recorder,
+    vault: Vault,
     api: Api,
 }
 
@@ -28,16 +29,24 @@ impl Carrier {
     ///
     /// # Errors
     /// Where `config` is no good.
-    pub fn new(store: Store, clock: Clock, config: &Config) -> Result<Self, ConfigError> {
+    pub fn new(
+        store: Store,
+        vault: Vault,
+        clock: Clock,
+        config: &Config,
+    ) -> Result<Self, ConfigError> {
         let recorder = Recorder { store, clock, actor: ACTOR };
-        Ok(Self { recorder, api: Api::new(config)? })
+        Ok(Self { recorder, vault, api: Api::new(config)? })
     }
 
     async fn ask(&self, fulfilment: FulfilmentId, fact: &Event) -> Next {
         match fact {
-            Event::Packed { address, .. } => {
-                answer::label(self.api.buy_label(fulfilment, address).await)
-            }
+            Event::Packed { address, .. } => match self.vault.open(address).await {
+                Ok(address) => {
+                    answer::label(self.api.buy_label(fulfilment, address.as_ref()).await)
+                }
+                Err(error) => answer::unopened(&error),
+            },
             Event::HandedOver { carrier_ref, inferred: false, .. } => {
                 answer::picked_up(self.api.pick_up(fulfilment, carrier_ref).await)
             }

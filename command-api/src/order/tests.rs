@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use schemas::Personal;
+
 use super::*;
 
 const BODY: &str = r#"{"customer":"usr_00000000000000000000000000000001",
@@ -66,8 +68,8 @@ fn the_total_is_the_sum_of_the_lines() {
 #[test]
 fn a_refusal_about_the_lines_names_the_line() {
     let pointed = |change: &str, to: &str, code: &str| {
-        let Place { customer, lines, shipping_address, payment_method, .. } =
-            parse(change, to).unwrap();
+        let Place { customer, lines, payment_method, .. } = parse(change, to).unwrap();
+        let shipping_address = Personal::sealed(customer, b"sealed");
         let placed_at = "2026-11-23T05:00:00Z".parse().unwrap();
         let command =
             Command::Place { customer, lines, shipping_address, payment_method, placed_at };

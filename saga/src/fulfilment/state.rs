@@ -6,7 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use schemas::inventory::Units;
 use schemas::order::{Line, RejectReason, Shortage};
-use schemas::{Address, Money, OrderId, Quantity, Sku, Text};
+use schemas::{Address, Money, OrderId, Personal, Quantity, Sku, Text};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -167,7 +167,7 @@ pub struct Order {
     /// What is sent, every sku once. Empty where more of a sku is wanted than can be counted.
     pub units: Vec<Units>,
     /// Where it goes.
-    pub address: Address,
+    pub address: Personal<Address>,
 }
 
 impl Order {
@@ -175,7 +175,7 @@ impl Order {
         id: Uuid,
         lines: &[Line],
         total: Money,
-        address: &Address,
+        address: &Personal<Address>,
         method: &Text,
     ) -> Self {
         Self {

@@ -6,6 +6,7 @@ mod execute;
 mod log;
 mod poison;
 mod snapshots;
+mod vault;
 
 use event_store::{Append, Meta, Options, Store, Write};
 use schemas::{Category, CommandId, Encoded, Ids, StreamId, Version};

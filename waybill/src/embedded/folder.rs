@@ -6,10 +6,18 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use event_store::MasterKey;
 use nix::unistd::{Gid, Uid, User};
-use schemas::Ids;
+use schemas::{Chance, Ids};
+use zeroize::Zeroizing;
 
 use crate::exit::Misconfigured;
+
+/// The file of the master key in a data folder.
+const MASTER_KEY: &str = "master.key";
+
+/// A secret that is shorter was not written to its end, and nothing depends on it yet.
+const SECRET_CHARACTERS_MIN: usize = 32;
 
 /// The user that Postgres runs as where this process is root, which Postgres refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,20 +155,49 @@ fn lock(path: &Path) -> anyhow::Result<File> {
 
 /// The password that is kept in `file`, made once.
 fn secret(file: &Path) -> anyhow::Result<String> {
-    let mut password = String::new();
-    if let Ok(mut kept) = File::open(file) {
-        kept.read_to_string(&mut password).context("cannot read the password")?;
+    let ids = Ids::system();
+    let make = || Zeroizing::new(format!("{}{}", ids.next().simple(), ids.next().simple()));
+    Ok(keep(file, make)?.to_string())
+}
+
+/// The master key of the platform that has this folder, made once. Lost, it takes all personal
+/// data with it.
+pub(crate) fn master_key(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    keep(&path.join(MASTER_KEY), || MasterKey::generate(Chance::system()))
+}
+
+/// The master key in the data folder `path`, where there is one.
+pub(crate) fn existing_master_key(path: &Path) -> Option<Zeroizing<String>> {
+    fs::read_to_string(path.join(MASTER_KEY)).ok().map(Zeroizing::new)
+}
+
+/// What stands in `file`; made and written down where that is nothing.
+fn keep(
+    file: &Path,
+    make: impl FnOnce() -> Zeroizing<String>,
+) -> anyhow::Result<Zeroizing<String>> {
+    let named = |what: &str| format!("cannot {what} {}", file.display());
+    let mut kept = Zeroizing::new(String::new());
+    match File::open(file) {
+        Ok(mut open) => _ = open.read_to_string(&mut kept).with_context(|| named("read"))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| named("read")),
     }
-    if password.len() < 32 {
-        let ids = Ids::system();
-        password = format!("{}{}", ids.next().simple(), ids.next().simple());
+    if kept.len() >= SECRET_CHARACTERS_MIN {
+        return Ok(kept);
+    }
+    let secret = make();
+    let mut new = file.as_os_str().to_owned();
+    new.push(".new");
+    let write = || -> std::io::Result<()> {
         let mut options = OpenOptions::new();
-        let open = options.create(true).write(true).truncate(true).mode(0o600).open(file);
-        let mut kept = open.with_context(|| format!("cannot write {}", file.display()))?;
-        kept.write_all(password.as_bytes()).context("cannot write the password")?;
-        kept.sync_all().context("cannot write the password")?;
-    }
-    Ok(password)
+        let mut open = options.create(true).write(true).truncate(true).mode(0o600).open(&new)?;
+        open.write_all(secret.as_bytes())?;
+        open.sync_all()?;
+        fs::rename(&new, file)
+    };
+    write().with_context(|| named("write"))?;
+    Ok(secret)
 }
 
 #[cfg(test)]
@@ -176,6 +213,18 @@ mod tests {
         let password = first.password().to_owned();
         drop(first);
         assert_eq!(Folder::open(&path).unwrap().password(), password);
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_keeps_one_master_key_for_its_owner_only() {
+        let path = std::env::temp_dir().join(format!("waybill-{}", Ids::system().next()));
+        fs::create_dir_all(&path).unwrap();
+        let key = master_key(&path).unwrap();
+        assert!(key.parse::<MasterKey>().is_ok());
+        assert_eq!(master_key(&path).unwrap(), key);
+        let mode = fs::metadata(path.join("master.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         fs::remove_dir_all(&path).unwrap();
     }
 }

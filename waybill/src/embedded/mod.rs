@@ -5,6 +5,7 @@
 //! DATA/lock            held while the servers run; a second process is refused
 //! DATA/password        what both servers ask for, readable by the owner only
 //! DATA/password.*      what Postgres asks the logins of the roles for
+//! DATA/master.key      what the keys of personal data are wrapped with, readable by the owner only
 //! DATA/postgres/       the cluster          DATA/postgres.log
 //! DATA/nats/           JetStream's store    DATA/nats.log
 //! ```
@@ -20,7 +21,7 @@ use std::path::Path;
 
 pub use find::{Postgres as PostgresBinaries, find_nats_server, find_postgres};
 pub use folder::Folder;
-pub(crate) use folder::fallback;
+pub(crate) use folder::{existing_master_key, fallback, master_key};
 pub use logins::add_login;
 pub use nats::Nats;
 pub use postgres::Postgres;

@@ -6,3 +6,4 @@ pub(crate) mod migrate;
 pub(crate) mod orders;
 pub(crate) mod projections;
 pub(crate) mod streams;
+pub(crate) mod subjects;

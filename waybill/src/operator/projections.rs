@@ -1,6 +1,6 @@
 //! `waybill projections list | rebuild`: how the read models stand, and making one anew.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -37,7 +37,7 @@ enum Command {
 
 /// Which log.
 #[derive(Debug, Args)]
-struct Where {
+pub(super) struct Where {
     /// Postgres, as `postgres://user:password@host:5432/waybill`. [default: that of the
     /// `waybill up` which runs in --data-dir]
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
@@ -51,7 +51,12 @@ struct Where {
 }
 
 impl Where {
-    async fn store(&self) -> anyhow::Result<Store> {
+    /// The data folder of a platform that may run.
+    pub(super) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    pub(super) async fn store(&self) -> anyhow::Result<Store> {
         let running = || Endpoints::read(&self.data_dir).map(|endpoints| endpoints.database_url);
         let database_url = self.database_url.clone().or_else(running).ok_or_else(|| {
             Misconfigured::error(format!(

@@ -1,7 +1,7 @@
 //! `waybill adapters`: talks to the payment provider and the carrier.
 
 use clap::Args;
-use event_store::FeedHandle;
+use event_store::{FeedHandle, Vault};
 
 use crate::exit::{Ending, Misconfigured};
 use crate::platform::Platform;
@@ -18,20 +18,24 @@ pub(crate) struct Options {
     #[command(flatten)]
     outside: options::Outside,
     #[command(flatten)]
+    master: options::Master,
+    #[command(flatten)]
     health: options::Health,
 }
 
 /// Runs the role.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
-    let Options { log, nats, outside, health } = options;
+    let Options { log, nats, outside, master, health } = options;
+    let masters = master.keys(None)?;
     let mut signals = Signals::listen()?;
     let mut supervisor = Supervisor::default();
     let platform =
         Platform::open(&mut supervisor, &log.database_url, &nats.nats_url, &log.tuning).await?;
     let checks = health::checks(&platform);
     health::serve(&mut supervisor, health.health_addr, checks, &platform.metrics).await?;
+    let vault = platform.vault(&mut supervisor, masters).await?;
     let feed = platform.follow(&mut supervisor);
-    start(&mut supervisor, &platform, &feed, &outside)?;
+    start(&mut supervisor, &platform, &vault, &feed, &outside)?;
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
 }
 
@@ -39,6 +43,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
 pub(super) fn start(
     supervisor: &mut Supervisor,
     platform: &Platform,
+    vault: &Vault,
     feed: &FeedHandle,
     outside: &options::Outside,
 ) -> anyhow::Result<()> {
@@ -50,7 +55,8 @@ pub(super) fn start(
         Misconfigured::error(format!("the outside world is set wrongly: {error}"))
     };
     let payments = adapters::Payments::new(store.clone(), clock, &provider).map_err(wrong)?;
-    let carrier = adapters::Carrier::new(store.clone(), clock, &carrier).map_err(wrong)?;
+    let carrier =
+        adapters::Carrier::new(store.clone(), vault.clone(), clock, &carrier).map_err(wrong)?;
     platform.react(supervisor, feed, payments);
     platform.react(supervisor, feed, carrier);
     Ok(())

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use event_store::FeedHandle;
+use event_store::{FeedHandle, Vault};
 use tokio::net::TcpListener;
 
 use crate::exit::Ending;
@@ -29,19 +29,23 @@ pub(crate) struct Options {
     #[command(flatten)]
     secrets: options::WebhookSecrets,
     #[command(flatten)]
+    master: options::Master,
+    #[command(flatten)]
     import: options::Import,
 }
 
 /// Runs the role.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
-    let Options { command_addr, log, nats, secrets, import } = options;
+    let Options { command_addr, log, nats, secrets, master, import } = options;
+    let masters = master.keys(None)?;
     let mut signals = Signals::listen()?;
     let mut supervisor = Supervisor::default();
     let listener = health::bind(command_addr, "--command-addr (WAYBILL_COMMAND_ADDR)").await?;
     let platform =
         Platform::open(&mut supervisor, &log.database_url, &nats.nats_url, &log.tuning).await?;
+    let vault = platform.vault(&mut supervisor, masters).await?;
     let feed = platform.follow(&mut supervisor);
-    start(&mut supervisor, &platform, &feed, listener, secrets, import);
+    start(&mut supervisor, &platform, vault, &feed, listener, secrets, import);
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
 }
 
@@ -49,6 +53,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
 pub(super) fn start(
     supervisor: &mut Supervisor,
     platform: &Platform,
+    vault: Vault,
     feed: &FeedHandle,
     listener: TcpListener,
     secrets: options::WebhookSecrets,
@@ -58,6 +63,7 @@ pub(super) fn start(
     platform.react(supervisor, feed, inbox);
     let router = command_api::router(command_api::Config {
         store: platform.store.clone(),
+        vault,
         clock: platform.clock,
         ids: platform.ids,
         // A variable that is set to nothing is not a token that everybody knows.

@@ -4,15 +4,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
-use schemas::Ids;
+use event_store::Vault;
+use schemas::{Chance, Ids};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tracing::warn;
 
 use crate::exit::{Ending, Misconfigured};
 use crate::metrics::Metrics;
-use crate::platform::check_login;
+use crate::platform::{check_login, forget_erased};
 use crate::supervisor::{Signals, Supervisor};
 use crate::{health, options};
 
@@ -36,6 +38,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     log: options::Log,
     #[command(flatten)]
+    master: options::Master,
+    #[command(flatten)]
     cursors: options::Cursors,
     #[command(flatten)]
     operators: options::Operators,
@@ -43,18 +47,21 @@ pub(crate) struct Options {
 
 /// Runs the role.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
-    let Options { query_addr, log, cursors, operators } = options;
+    let Options { query_addr, log, master, cursors, operators } = options;
+    let masters = master.keys(None)?;
     let mut signals = Signals::listen()?;
     let mut supervisor = Supervisor::default();
     let listener = health::bind(query_addr, "--query-addr (WAYBILL_QUERY_ADDR)").await?;
     let metrics = Metrics::start(&mut supervisor)?;
     // A database that is away is waited for by those who ask; what can be checked now is.
     let pool = pool(&log.database_url, log.tuning.database_connections)?;
+    let vault = Vault::new(pool.clone(), masters, Chance::system());
     if let Ok(Ok(_)) = timeout(LOGIN_CHECK_MAX, pool.acquire()).await {
         check_login(&pool, log.tuning.allow_owner).await?;
+        check(&vault).await?;
     }
-    let (url, tuning) = (&log.database_url, &log.tuning);
-    start(&mut supervisor, &metrics, url, tuning, listener, &cursors, operators)?;
+    forget_erased(&mut supervisor, &vault);
+    start(&mut supervisor, &metrics, pool, vault, listener, &cursors, operators);
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
 }
 
@@ -62,25 +69,38 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
 pub(super) fn start(
     supervisor: &mut Supervisor,
     metrics: &Metrics,
-    database_url: &str,
-    tuning: &options::Tuning,
+    pool: PgPool,
+    vault: Vault,
     listener: TcpListener,
     cursors: &options::Cursors,
     operators: options::Operators,
-) -> anyhow::Result<()> {
+) {
     let ids = Ids::system();
     let cursor_secret = cursors.cursor_secret.clone().filter(|secret| !secret.is_empty());
-    let pool = pool(database_url, tuning.database_connections)?;
     metrics.of_readers(&pool);
     let router = query_api::router(query_api::Config {
         pool,
+        vault,
         ids,
         cursor_secret: cursor_secret.unwrap_or_else(|| ids.next().to_string()),
         // A variable that is set to nothing is not a token that everybody knows.
         operator_token: operators.operator_token.filter(|token| !token.is_empty()),
     });
     health::serve_router(supervisor, "query-api", listener, router, metrics);
-    Ok(())
+}
+
+/// Tells a wrong master key at once, unless the database is away: then this role starts all the
+/// same, as it serves nothing that is kept elsewhere.
+async fn check(vault: &Vault) -> anyhow::Result<()> {
+    match vault.check().await {
+        Ok(()) => Ok(()),
+        Err(event_store::Error::Config(why)) => Err(Misconfigured::error(why)),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            warn!(%error, cause, "whether the master key is right is not known yet");
+            Ok(())
+        }
+    }
 }
 
 /// Connections that can only read; made when they are needed.

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use event_store::Vault;
 use schemas::Ids;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use super::sandbox::Sandbox;
 use super::{adapters, command_api, projections, query_api, relay, sagas};
-use crate::embedded::{Servers, fallback};
+use crate::embedded::{Servers, fallback, master_key};
 use crate::endpoints::{DATA_DIR_DEFAULT, Endpoints};
 use crate::exit::Ending;
 use crate::health::bind;
@@ -69,6 +70,8 @@ pub(crate) struct Options {
     /// Where the sandbox carrier listens. [default: 127.0.0.1:8083, or a free port]
     #[arg(long, env = "WAYBILL_SANDBOX_CARRIER_ADDR", value_name = "ADDR:PORT")]
     carrier_addr: Option<SocketAddr>,
+    #[command(flatten)]
+    master: options::Master,
     #[command(flatten)]
     import: options::Import,
     #[command(flatten)]
@@ -187,7 +190,10 @@ async fn run_on(
     // Whoever gives one user for everything tries things.
     tuning.allow_owner |= on.owner_url == on.database_url;
     let platform = Platform::open(&mut supervisor, &on.database_url, &on.nats_url, &tuning).await?;
-    start_roles(&mut supervisor, &platform, options, data_dir, listeners, &endpoints)?;
+    let own = options.master.master_key.is_none().then(|| master_key(data_dir)).transpose()?;
+    let masters = options.master.keys(own.as_ref().map(|key| key.as_str()))?;
+    let vault = platform.vault(&mut supervisor, masters).await?;
+    start_roles(&mut supervisor, &platform, vault, options, data_dir, listeners, &endpoints)?;
     endpoints.write(data_dir)?;
     welcome(Output::standard(), data_dir, &endpoints);
     Ok(supervisor.supervise(signals, options.tuning.drain.max()).await)
@@ -196,6 +202,7 @@ async fn run_on(
 fn start_roles(
     supervisor: &mut Supervisor,
     platform: &Platform,
+    vault: Vault,
     options: &Options,
     data_dir: &Path,
     listeners: Ports<TcpListener>,
@@ -222,14 +229,15 @@ fn start_roles(
     relay::start(supervisor, platform);
     projections::start(supervisor, platform, feed.clone());
     sagas::start(supervisor, platform, feed.clone());
-    adapters::start(supervisor, platform, &feed, &outside)?;
+    adapters::start(supervisor, platform, &vault, &feed, &outside)?;
     let import = options.import.clone();
-    command_api::start(supervisor, platform, &feed, listeners.command, secrets, import);
+    let (commands, sealing) = (listeners.command, vault.clone());
+    command_api::start(supervisor, platform, sealing, &feed, commands, secrets, import);
     let cursors = options::Cursors { cursor_secret: None };
-    let (metrics, tuning) = (&platform.metrics, &options.tuning);
-    let (url, listener) = (&endpoints.reading_url, listeners.query);
-    let operators = options.operators.clone();
-    query_api::start(supervisor, metrics, url, tuning, listener, &cursors, operators)?;
+    let (url, tuning) = (&endpoints.reading_url, &options.tuning);
+    let pool = query_api::pool(url, tuning.database_connections)?;
+    let (metrics, operators) = (&platform.metrics, options.operators.clone());
+    query_api::start(supervisor, metrics, pool, vault, listeners.query, &cursors, operators);
     info!("every role runs");
     Ok(())
 }

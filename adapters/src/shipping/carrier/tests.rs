@@ -19,7 +19,7 @@ impl World {
     }
 
     async fn labelled(&self) -> Shipment {
-        match self.api.buy_label(self.fulfilment, &address("DE")).await {
+        match self.api.buy_label(self.fulfilment, Some(&address("DE"))).await {
             Outcome::Ok(shipment) => shipment,
             outcome => panic!("{outcome:?}"),
         }
@@ -59,7 +59,7 @@ async fn a_label_is_bought_once_also_where_answers_are_lost() {
         // More often than one question is put: the next one finds what the last one left.
         let fault = json!({ "kind": "hang", "times": 4, "operation": operation });
         world.sandbox.fault(fault).await;
-        let asked = world.api.buy_label(world.fulfilment, &address("DE")).await;
+        let asked = world.api.buy_label(world.fulfilment, Some(&address("DE"))).await;
         assert!(matches!(asked, Outcome::Unknown(_)), "{operation}: {asked:?}");
         world.labelled().await;
         let counts = (world.count("created").await, world.count("labels_bought").await);
@@ -70,8 +70,22 @@ async fn a_label_is_bought_once_also_where_answers_are_lost() {
 #[tokio::test]
 async fn an_address_that_is_not_served_is_a_no() {
     let world = World::start().await;
-    let asked = world.api.buy_label(world.fulfilment, &address("AQ")).await;
+    let asked = world.api.buy_label(world.fulfilment, Some(&address("AQ"))).await;
     assert_eq!(code(asked), "ADDRESS.VERIFY.FAILURE");
+}
+
+#[tokio::test]
+async fn without_an_address_no_label_is_bought_and_one_that_was_is_found() {
+    let world = World::start().await;
+    let asked = world.api.buy_label(world.fulfilment, None).await;
+    assert_eq!(code(asked), "address_erased");
+    assert_eq!(world.count("created").await, 0);
+    let bought = world.labelled().await;
+    match world.api.buy_label(world.fulfilment, None).await {
+        Outcome::Ok(shipment) => assert_eq!(shipment, bought),
+        outcome => panic!("{outcome:?}"),
+    }
+    assert_eq!(world.count("labels_bought").await, 1);
 }
 
 #[tokio::test]

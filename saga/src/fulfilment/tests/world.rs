@@ -8,8 +8,8 @@ use aggregates::{inventory::Inventory, order::Order, payment::Payment, shipping:
 use schemas::order::{CancelReason, Line};
 use schemas::shipping::Scan;
 use schemas::{
-    Address, Category, Command, CommandId, CustomerId, Decider, EventId, Fact, OrderId, Quantity,
-    Recorded, Sku, StreamId, Text, Timestamp, inventory, order, payment, saga, shipping,
+    Address, Category, Command, CommandId, CustomerId, Decider, EventId, Fact, OrderId, Personal,
+    Quantity, Recorded, Sku, StreamId, Text, Timestamp, inventory, order, payment, saga, shipping,
 };
 use uuid::Uuid;
 
@@ -516,7 +516,6 @@ pub(super) fn lines(price_cents: i64) -> Vec<Line> {
     vec![line("mug"), line("tea"), line("mug")]
 }
 
-pub(super) fn address() -> Address {
-    let json = r#"{"name":"Ada","line1":"Weg 1","city":"Berlin","country":"DE"}"#;
-    serde_json::from_str(json).unwrap()
+pub(super) fn address() -> Personal<Address> {
+    Personal::sealed(CustomerId::new(Uuid::from_u128(0xADA)), b"sealed")
 }

@@ -107,11 +107,13 @@ async fn a_temporary_table_does_not_lead_the_owners_functions_astray() {
 
 #[tokio::test]
 async fn a_role_refuses_to_serve_as_the_owner() {
+    let chance = schemas::Chance::system();
     let (url, log) = log().await;
     let role = |url: &str| {
         std::process::Command::new(env!("CARGO_BIN_EXE_waybill-under-test"))
             .args(["query-api", "--query-addr", "127.0.0.1:0", "--database-url", url])
             .env_clear()
+            .env("WAYBILL_MASTER_KEY", event_store::MasterKey::generate(chance).as_str())
             .output()
             .unwrap()
     };
