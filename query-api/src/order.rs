@@ -223,5 +223,6 @@ fn subject(category: Category, id: Uuid, order: OrderId) -> String {
         Category::Inventory => order.reservation().to_string(),
         Category::Shipping => FulfilmentId::new(id).to_string(),
         Category::Saga => SagaId::new(id).to_string(),
+        Category::Other(_) => id.to_string(),
     }
 }

@@ -131,6 +131,11 @@ pub async fn state(history: &History, stream: StreamId, version: Version) -> Res
         Category::Inventory => json::<Inventory>(history, stream, version).await,
         Category::Shipping => json::<Shipping>(history, stream, version).await,
         Category::Saga => json::<Journal<Fulfilment>>(history, stream, version).await,
+        Category::Other(_) => Err(Error::Unreadable {
+            stream,
+            version,
+            why: "it is of another's category, whose rules are not ours".to_owned(),
+        }),
     }
 }
 

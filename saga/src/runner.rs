@@ -35,7 +35,11 @@ impl<S: Saga> Reactor for Runner<S> {
     fn key(&self, event: &Recorded) -> Option<Uuid> {
         let key = match &event.fact {
             // It may be what a saga waits for, so it holds up that saga and no other.
-            Fact::Unknown { .. } if event.stream.category != Category::Saga => event.correlation_id,
+            Fact::Unknown { .. }
+                if !matches!(event.stream.category, Category::Saga | Category::Other(_)) =>
+            {
+                event.correlation_id
+            }
             _ => S::correlate(event)?.0,
         };
         Some(SagaId::derive(key, S::NAME).uuid())

@@ -38,7 +38,8 @@ impl StreamId {
             let sku: Sku = id.parse().map_err(|_| StreamIdError)?;
             return Ok(inventory::stock_stream(&sku));
         }
-        let category: Category = category.parse().map_err(|_| StreamIdError)?;
+        let ours = Category::ALL.into_iter().find(|ours| ours.as_str() == category);
+        let category = ours.ok_or(StreamIdError)?;
         match Uuid::try_parse(id) {
             Ok(id) => Ok(Self::new(category, id)),
             Err(_) => thing(id).and_then(|stream| {
