@@ -27,6 +27,30 @@ pub struct Meta {
     pub keep_refusal: bool,
 }
 
+impl Meta {
+    /// The beginning of a conversation: nothing led to it, any version will do, and a refusal is
+    /// decided anew by a retry.
+    #[must_use]
+    pub fn new(
+        command_id: CommandId,
+        request_hash: [u8; 32],
+        occurred_at: Timestamp,
+        actor: &str,
+    ) -> Self {
+        Self {
+            command_id,
+            request_hash,
+            correlation_id: command_id.uuid(),
+            causation_id: command_id.uuid(),
+            occurred_at,
+            actor: actor.to_owned(),
+            traceparent: None,
+            expected: None,
+            keep_refusal: false,
+        }
+    }
+}
+
 /// The events of one stream.
 #[derive(Debug, Clone)]
 pub struct Write {

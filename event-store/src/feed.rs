@@ -46,7 +46,7 @@ type Batch = Arc<[Arc<Recorded>]>;
 #[derive(Debug)]
 pub struct Feed {
     hub: Arc<Hub>,
-    nats: async_nats::Client,
+    nats: Option<async_nats::Client>,
 }
 
 /// Where consumers take events from. Cheap to clone.
@@ -56,20 +56,27 @@ pub struct FeedHandle {
 }
 
 impl Feed {
-    /// A feed of `store`'s log.
+    /// A feed of `store`'s log. Without `nats` it follows Postgres alone.
     #[must_use]
-    pub fn new(store: Store, nats: async_nats::Client) -> (Self, FeedHandle) {
+    pub fn new(store: Store, nats: impl Into<Option<async_nats::Client>>) -> (Self, FeedHandle) {
         let hub = Arc::new(Hub { store, state: Mutex::new(State::default()) });
-        (Self { hub: hub.clone(), nats }, FeedHandle { hub })
+        (Self { hub: hub.clone(), nats: nats.into() }, FeedHandle { hub })
     }
 
-    /// Follows the log until `drain` is cancelled. While NATS is away it polls Postgres.
+    /// Follows the log until `drain` is cancelled. Without NATS it polls Postgres.
     pub async fn run(self, drain: CancellationToken) {
         let (messages, arrivals) = mpsc::channel(QUEUE_BATCHES_MAX);
         self.hub.state().arrivals = Some(messages.downgrade());
         let (connected, connection) = watch::channel(false);
-        let listening = listen::run(&self.nats, self.hub.store.log(), &messages, &connected);
-        let following = follow::run(&self.hub, &self.nats, arrivals, connection);
+        let listening = async {
+            match &self.nats {
+                Some(nats) => {
+                    listen::run(nats, self.hub.store.log(), &messages, &connected).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let following = follow::run(&self.hub, self.nats.as_ref(), arrivals, connection);
         tokio::select! {
             () = drain.cancelled() => {}
             () = listening => {}

@@ -78,6 +78,40 @@ fn the_query_api_names_nothing_that_can_append() {
 }
 
 #[test]
+fn the_event_store_names_no_context() {
+    let mut open = vec![root().join("event-store/src")];
+    let mut named = Vec::new();
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.file_name().is_some_and(|name| name != "tests.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let (code, _) = text.split_once("#[cfg(test)]").unwrap_or((&text, ""));
+                let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+                let tells = |line: &&str| {
+                    schemas::Category::ALL.iter().any(|context| {
+                        let (module, variant) = (context.as_str(), format!("{context:?}"));
+                        [
+                            format!("{module}::"),
+                            format!("\"{module}\""),
+                            format!("{variant}Id"),
+                            format!("Category::{variant}"),
+                            format!("Fact::{variant}"),
+                        ]
+                        .iter()
+                        .any(|name| line.contains(name.as_str()))
+                    })
+                };
+                named.extend(code.filter(tells).map(|line| format!("{}: {line}", path.display())));
+            }
+        }
+    }
+    assert!(named.is_empty(), "{named:#?}");
+}
+
+#[test]
 fn every_module_says_what_it_is_for() {
     let mut open = vec![root()];
     let mut silent = Vec::new();

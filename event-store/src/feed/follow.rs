@@ -27,14 +27,17 @@ enum Next {
 /// Follows the log from its present head, until the listener is gone.
 pub(super) async fn run(
     hub: &Hub,
-    nats: &async_nats::Client,
+    nats: Option<&async_nats::Client>,
     mut arrivals: mpsc::Receiver<Vec<Recorded>>,
     mut connection: watch::Receiver<bool>,
 ) {
     let mut follower = Follower { hub, sequence: Sequence::after(0), faults: Backoff::default() };
     follower.start().await;
     let mut grown = hub.store.head_watch();
-    let mut pokes = wake::pokes(nats, hub.store.log()).await;
+    let mut pokes = match nats {
+        Some(nats) => wake::pokes(nats, hub.store.log()).await,
+        None => None,
+    };
     let mut due = Instant::now();
     loop {
         let last = follower.sequence.last();

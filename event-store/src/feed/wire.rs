@@ -32,6 +32,74 @@ const SLICE: &str = "ce-slice";
 pub(crate) const POSITION: &str = "ce-position";
 const TRACE_PARENT: &str = "traceparent";
 
+/// What stands in a header of every message, for whoever reads the stream without us.
+#[derive(Debug, Clone, Copy)]
+pub struct Header {
+    /// Its name.
+    pub name: &'static str,
+    /// The form of its value.
+    pub value: HeaderValue,
+    /// Whether it may be missing.
+    pub optional: bool,
+    /// What it means.
+    pub what: &'static str,
+}
+
+/// The form of a header's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderValue {
+    /// Any text on one line.
+    Text,
+    /// A UUID with hyphens.
+    Uuid,
+    /// A moment in UTC, after RFC 3339, to the microsecond.
+    Time,
+    /// A whole number in decimal digits.
+    Number,
+    /// This and nothing else.
+    Always(&'static str),
+}
+
+/// The headers of every message.
+pub const HEADERS: [Header; 18] = [
+    header(
+        MESSAGE_ID,
+        HeaderValue::Text,
+        "`<log>:<position>`, by which JetStream drops repetitions.",
+    ),
+    header(ID, HeaderValue::Uuid, "The event's id."),
+    header(SOURCE, HeaderValue::Text, "`/waybill/<log>`."),
+    header(TYPE, HeaderValue::Text, "Name and version of the event's type."),
+    header(SUBJECT, HeaderValue::Uuid, "Whose event it is: the id of the stream."),
+    header(TIME, HeaderValue::Time, "When it happened, as far as whoever told us knows."),
+    header(SPEC_VERSION, HeaderValue::Always("1.0"), "The version of CloudEvents."),
+    header(CONTENT_TYPE, HeaderValue::Always("application/json"), "The form of the body."),
+    header(RECORDED_TIME, HeaderValue::Time, "When it was written to the log."),
+    header(CORRELATION_ID, HeaderValue::Uuid, "The whole conversation, as the order's id."),
+    header(CAUSATION_ID, HeaderValue::Uuid, "The event or command that led to the command."),
+    header(COMMAND_ID, HeaderValue::Uuid, "The command that it answers."),
+    Header {
+        name: ACTOR,
+        value: HeaderValue::Text,
+        optional: true,
+        what: "Who asked; missing where it does not fit on one line.",
+    },
+    header(CATEGORY, HeaderValue::Text, "The context that the stream belongs to."),
+    header(STREAM_VERSION, HeaderValue::Number, "Its place in the stream, from 1 without gaps."),
+    header(SLICE, HeaderValue::Number, "A fixed hash of the stream's id, to share work by."),
+    header(POSITION, HeaderValue::Number, "Its place in the log, from 1 without gaps."),
+    Header {
+        name: TRACE_PARENT,
+        value: HeaderValue::Text,
+        optional: true,
+        what: "W3C trace context of the request, where it had one.",
+    },
+];
+
+const fn header(name: &'static str, value: HeaderValue, what: &'static str) -> Header {
+    Header { name, value, optional: false, what }
+}
+
 /// The JetStream stream of a log.
 pub(crate) fn stream_name(log: &str) -> String {
     format!("WAYBILL_{log}")
@@ -209,6 +277,35 @@ mod tests {
         assert_eq!(event.recorded_at, raw.recorded_at);
         assert_eq!(event.traceparent, raw.traceparent);
         assert!(matches!(event.fact, Fact::Unknown { payload, .. } if payload == raw.payload));
+    }
+
+    #[test]
+    fn the_headers_that_are_sent_are_those_that_are_described() {
+        let mut raw = raw("customer");
+        for traced in [true, false] {
+            if !traced {
+                raw.traceparent = None;
+            }
+            let sent = raw.headers("main");
+            for Header { name, value, optional, .. } in HEADERS {
+                let Some(text) = sent.get(name).map(async_nats::HeaderValue::as_str) else {
+                    assert!(optional && !traced, "{name} is missing");
+                    continue;
+                };
+                let fits = match value {
+                    HeaderValue::Text => !text.is_empty(),
+                    HeaderValue::Uuid => Uuid::try_parse(text).is_ok() && text.len() == 36,
+                    HeaderValue::Time => DateTime::parse_from_rfc3339(text).is_ok(),
+                    HeaderValue::Number => text.bytes().all(|byte| byte.is_ascii_digit()),
+                    HeaderValue::Always(always) => text == always,
+                };
+                assert!(fits, "{name}: {text} is not {value:?}");
+            }
+            let described = |name: &str| HEADERS.iter().any(|header| header.name == name);
+            for (name, _) in sent.iter() {
+                assert!(described(name.as_ref()), "{name} is not described");
+            }
+        }
     }
 
     #[test]

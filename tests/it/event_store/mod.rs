@@ -3,6 +3,7 @@
 mod append;
 mod chaos;
 mod execute;
+mod library;
 mod log;
 mod poison;
 mod snapshots;
