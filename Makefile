@@ -1,6 +1,6 @@
 # `make` or `make help` lists what there is. What has logic is a script or a `waybill` command.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-real up test unit integration lint check bench
+.PHONY: help setup demo demo-real up test unit integration lint check schemas bench
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -31,6 +31,10 @@ lint: ## Format, clippy, rustdoc: no warnings
 
 check: setup lint test ## What CI runs, but for the demo
 	./scripts/check-deploy.sh
+	./scripts/check-schemas.sh
+
+schemas: ## Write schemas/json and asyncapi.json from the code; REPLACE=TYPE if nobody has stored one
+	cargo run --locked --quiet --package waybill -- schemas write $(foreach type,$(REPLACE),--replace $(type))
 
 bench: setup ## Ratios against pgbench in the same run; ROWS=append_64,… runs a part
 	cargo run --locked --release --package bench -- $(if $(ROWS),--rows $(ROWS))

@@ -49,6 +49,8 @@ pub(crate) enum Choice {
     Streams(operator::streams::Options),
     /// Show or destroy the key of a person's data, or change the master key.
     Subjects(operator::subjects::Options),
+    /// Describe the events and commands of this release, as JSON Schemas and AsyncAPI.
+    Schemas(operator::schemas::Options),
     /// Ask a running role how it is.
     Health(operator::health::Options),
 }
@@ -71,6 +73,7 @@ impl Choice {
             Self::Orders(options) => operator::orders::run(options).await,
             Self::Streams(options) => operator::streams::run(options).await,
             Self::Subjects(options) => operator::subjects::run(options).await,
+            Self::Schemas(options) => operator::schemas::run(options),
             Self::Health(options) => operator::health::run(&options).await,
         }
     }

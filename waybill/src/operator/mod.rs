@@ -5,5 +5,6 @@ pub(crate) mod log;
 pub(crate) mod migrate;
 pub(crate) mod orders;
 pub(crate) mod projections;
+pub(crate) mod schemas;
 pub(crate) mod streams;
 pub(crate) mod subjects;
