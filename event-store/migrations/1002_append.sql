@@ -52,24 +52,29 @@ create function log_append(
 ) language plpgsql volatile as $$
 #variable_conflict use_variable
 declare
-    at timestamptz;
+    near constant bigint := 1000000; -- How far behind the head a hint may be and still save looking into every leaf.
+    at   timestamptz;
 begin
-    perform pg_advisory_xact_lock(24560174593821772); -- The letters WAYBILL as a number.
+    -- An expression alone is evaluated without the executor; a query is not.
+    if pg_advisory_xact_lock(24560174593821772) is null then end if; -- The letters WAYBILL as a number.
 
     select e.position, e.recorded_at into head, at
-    from events e where e.position >= hint order by e.position desc limit 1;
-    if not found then
+    from events e where e.position between hint and hint + near order by e.position desc limit 1;
+    if not found or head = hint + near then
         select e.position, e.recorded_at into head, at from events e order by e.position desc limit 1;
         head := coalesce(head, 0);
     end if;
     -- Never before the last event, should the clock be set back. Kept to the millisecond.
     at := greatest(date_trunc('milliseconds', clock_timestamp()), at);
 
-    written := not exists (select from commands c where c.command_id = any (known_ids))
+    -- Leaves of the ledger that begin a day from now hold nothing yet, whatever was done to the clock.
+    written := not exists (
+            select from commands c
+            where c.command_id = any (known_ids) and c.recorded_at < at + interval '1 day')
         and not exists (
-            select from unnest(stream_ids, stream_names, stream_bases) as b (id, name, base)
-            left join streams s on s.stream_id = b.id
-            where coalesce(s.version, 0) <> b.base or s.category <> b.name);
+            select from (select generate_subscripts(stream_ids, 1) as i) as n
+            left join streams s on s.stream_id = stream_ids[i]
+            where coalesce(s.version, 0) <> stream_bases[i] or s.category <> stream_names[i]);
 
     if not written then
         select array_agg(c.command_id), array_agg(c.request_hash), array_agg(c.version),
@@ -83,38 +88,36 @@ begin
         return;
     end if;
 
+    -- Arrays that are arguments are taken apart once, when the function is entered, so that an
+    -- element is reached by its number whatever its width; `unnest` would store them a second time.
     if cardinality(event_ids) > 0 then
         if 0 = any (stream_bases) then
             insert into streams (stream_id, category, version, first_position, last_position)
-            select b.id, b.name, b.version, head + b.first, head + b.last
-            from unnest(
-                stream_ids, stream_names, stream_bases, stream_versions, stream_firsts, stream_lasts)
-                as b (id, name, base, version, first, last)
-            where b.base = 0 and b.version > 0;
+            select stream_ids[i], stream_names[i], stream_versions[i],
+                head + stream_firsts[i], head + stream_lasts[i]
+            from (select generate_subscripts(stream_ids, 1) as i) as n
+            where stream_bases[i] = 0 and stream_versions[i] > 0;
         end if;
         if 0 < any (stream_bases) then
-            update streams s set version = b.version, last_position = head + b.last
-            from unnest(stream_ids, stream_bases, stream_versions, stream_lasts)
-                as b (id, base, version, last)
-            where s.stream_id = b.id and b.base > 0 and b.version > b.base;
+            update streams s set version = stream_versions[i], last_position = head + stream_lasts[i]
+            from (select generate_subscripts(stream_ids, 1) as i) as n
+            where s.stream_id = stream_ids[i]
+                and stream_bases[i] > 0 and stream_versions[i] > stream_bases[i];
         end if;
 
-        -- Elements of one width are reached directly by their number; only texts are unnested.
         insert into events (
             position, stream_id, stream_version, event_id, command_id, correlation_id,
             causation_id, occurred_at, recorded_at, slice, category, event_type,
             actor, traceparent, payload)
         select head + i, event_streams[i], event_versions[i], event_ids[i], event_commands[i],
             event_correlations[i], event_causations[i], event_times[i], at, event_slices[i],
-            e.category, e.type, e.actor, e.trace, e.payload
-        from unnest(event_categories, event_types, event_actors, event_traces, event_payloads)
-            with ordinality as e (category, type, actor, trace, payload, i);
+            event_categories[i], event_types[i], event_actors[i], event_traces[i], event_payloads[i]
+        from (select generate_subscripts(event_ids, 1) as i) as n;
     end if;
 
     insert into commands (
         command_id, request_hash, stream_id, version, position, recorded_at, refusal_code, refusal_detail)
-    select command_ids[i], c.hash, command_streams[i], command_versions[i], head + command_lasts[i],
-        at, c.code, c.detail
-    from unnest(command_hashes, command_codes, command_details)
-        with ordinality as c (hash, code, detail, i);
+    select command_ids[i], command_hashes[i], command_streams[i], command_versions[i],
+        head + command_lasts[i], at, command_codes[i], command_details[i]
+    from (select generate_subscripts(command_ids, 1) as i) as n;
 end $$;
