@@ -94,6 +94,11 @@ impl Cache {
         Self(sync::Cache::new(STREAMS_MAX))
     }
 
+    /// How many states are remembered, and how many may be.
+    pub(crate) fn entries(&self) -> (usize, usize) {
+        (self.0.len(), STREAMS_MAX)
+    }
+
     /// The latest that is known of a stream, be it still on its way.
     pub(crate) fn latest<D: Decider>(&self, stream: StreamId) -> Option<Known<D>> {
         let entry = self.0.get(&(TypeId::of::<D>(), stream))?.settled();

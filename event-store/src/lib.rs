@@ -160,6 +160,7 @@
 #![deny(missing_docs)]
 
 mod append;
+mod backlog;
 mod batch;
 mod cache;
 mod consumer;
@@ -168,6 +169,7 @@ mod execute;
 mod feed;
 mod history;
 mod json;
+mod lane;
 mod load;
 pub mod log;
 mod metrics;

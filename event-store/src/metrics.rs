@@ -8,12 +8,16 @@
 //! To add one more: 1. a constant with its name here and a line in [`describe`]; 2. a line in
 //! one of the three, or a macro of `metrics` where it happens; 3. a line in `docs/running.md`.
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use std::time::Duration;
+
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use schemas::Position;
 use sqlx::{FromRow, PgPool};
 use tokio::sync::watch;
 
-use crate::{Error, FeedHandle, Store};
+use crate::{Error, FeedHandle, Store, backlog};
 
 const LOG_HEAD: &str = "waybill_log_head_position";
 pub(crate) const LOG_AHEAD: &str = "waybill_log_partitions_ahead";
@@ -38,6 +42,14 @@ pub(crate) const SNAPSHOTS_USED: &str = "waybill_snapshots_used_total";
 pub(crate) const SNAPSHOTS_UNREADABLE: &str = "waybill_snapshots_unreadable_total";
 const VAULT_KEPT: &str = "waybill_vault_kept_subjects";
 const VAULT_KEPT_MAX: &str = "waybill_vault_kept_subjects_max";
+const APPEND_QUEUE: &str = "waybill_append_queue_commands";
+const APPEND_QUEUE_MAX: &str = "waybill_append_queue_commands_max";
+const APPEND_BYTES: &str = "waybill_append_queue_bytes";
+const APPEND_BYTES_MAX: &str = "waybill_append_queue_bytes_max";
+const APPEND_BATCH: &str = "waybill_append_batch_commands";
+const APPEND_SECONDS: &str = "waybill_append_seconds";
+const STATE_CACHE: &str = "waybill_state_cache_entries";
+const STATE_CACHE_MAX: &str = "waybill_state_cache_entries_max";
 const POOL_USED: &str = "waybill_pool_used_connections";
 const POOL_USED_MAX: &str = "waybill_pool_used_connections_max";
 const POOL_OPEN: &str = "waybill_pool_open_connections";
@@ -70,6 +82,14 @@ pub fn describe() {
     }
     describe_gauge!(VAULT_KEPT, Unit::Count, "People whose key is kept unwrapped");
     describe_gauge!(VAULT_KEPT_MAX, Unit::Count, "People whose key is kept unwrapped at most");
+    describe_gauge!(APPEND_QUEUE, Unit::Count, "Commands that wait to be written");
+    describe_gauge!(APPEND_QUEUE_MAX, Unit::Count, "Commands at which one more is refused");
+    describe_gauge!(APPEND_BYTES, Unit::Bytes, "Bytes that wait to be written");
+    describe_gauge!(APPEND_BYTES_MAX, Unit::Bytes, "Bytes at which one more is refused");
+    describe_histogram!(APPEND_BATCH, Unit::Count, "Commands in a batch");
+    describe_histogram!(APPEND_SECONDS, Unit::Seconds, "From setting out until all are answered");
+    describe_gauge!(STATE_CACHE, Unit::Count, "Streams whose state is remembered");
+    describe_gauge!(STATE_CACHE_MAX, Unit::Count, "Streams at which others are forgotten");
     describe_gauge!(POOL_USED, Unit::Count, "Connections to Postgres that are in use");
     describe_gauge!(POOL_USED_MAX, Unit::Count, "Connections to Postgres at most");
     describe_gauge!(POOL_OPEN, Unit::Count, "Connections to Postgres that are open");
@@ -79,6 +99,12 @@ pub fn describe() {
 pub(crate) fn vault(kept: (usize, usize)) {
     gauge!(VAULT_KEPT).set(count(kept.0));
     gauge!(VAULT_KEPT_MAX).set(count(kept.1));
+}
+
+/// A batch was written, or given up.
+pub(crate) fn batch_written(commands: usize, took: Duration) {
+    histogram!(APPEND_BATCH).record(count(commands));
+    histogram!(APPEND_SECONDS).record(took);
 }
 
 /// Where one consumer stands.
@@ -100,6 +126,14 @@ impl Store {
         let (waiting, max) = self.snapshots().queue();
         gauge!(SNAPSHOT_QUEUE).set(count(waiting));
         gauge!(SNAPSHOT_QUEUE_MAX).set(count(max));
+        let (waiting, waiting_max) = self.queue();
+        gauge!(APPEND_QUEUE).set(count(waiting));
+        gauge!(APPEND_QUEUE_MAX).set(count(waiting_max));
+        gauge!(APPEND_BYTES).set(count(self.backlog().bytes()));
+        gauge!(APPEND_BYTES_MAX).set(count(backlog::BYTES_MAX));
+        let (remembered, remembered_max) = self.cache().entries();
+        gauge!(STATE_CACHE).set(count(remembered));
+        gauge!(STATE_CACHE_MAX).set(count(remembered_max));
         let head = self.head().await?;
         gauge!(LOG_HEAD).set(number(head));
         observe_consumers(self.pool(), head).await?;

@@ -127,7 +127,7 @@ pub(crate) async fn append(
     }
     let uses = &round.uses;
     let stream_ids: Vec<Uuid> = uses.iter().map(|used| used.stream.id).collect();
-    let answer: Answer = sqlx::query_as(
+    let answers: Vec<Answer> = sqlx::query_as(
         "select * from log_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
          $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)",
     )
@@ -159,8 +159,10 @@ pub(crate) async fn append(
     .bind(events.actors)
     .bind(events.traces)
     .bind(events.payloads)
-    .fetch_one(connection)
+    // Not `fetch_one`, which is content with the row: what counts is that the commit came through.
+    .fetch_all(connection)
     .await?;
+    let answer = answers.into_iter().next().ok_or(sqlx::Error::RowNotFound)?;
     Ok(if answer.written {
         Outcome::Written { head: answer.head }
     } else {

@@ -1,7 +1,6 @@
 //! The handle that everybody holds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use schemas::{Position, StreamId, Version};
 use sqlx::PgPool;
@@ -9,16 +8,13 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::backlog::Backlog;
 use crate::cache::Cache;
+use crate::lane::Link;
 use crate::request::{self, Request};
 use crate::snapshot::Snapshots;
 use crate::ticket::Ticket;
 use crate::{Append, AppendError, Done, Error, History, Writer};
-
-/// The most commands that wait to be written.
-const QUEUE_COMMANDS_MAX: usize = 8192;
-/// The most bytes that wait to be written.
-const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -42,8 +38,9 @@ struct Shared {
     log: String,
     history: History,
     snapshots: Snapshots,
-    queue: mpsc::Sender<Request>,
-    queued_bytes: Arc<AtomicUsize>,
+    /// Holds what [`Backlog`] lets in, which bounds it.
+    queue: mpsc::UnboundedSender<Request>,
+    backlog: Arc<Backlog>,
     head: watch::Receiver<Position>,
     cache: Cache,
 }
@@ -81,26 +78,19 @@ impl Store {
             .connect_with(connect.clone().application_name("waybill").options([("jit", "off")]))
             .await?;
 
-        let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        let (queue, waiting) = mpsc::unbounded_channel();
         let (announce, head) = watch::channel(0);
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let backlog = Arc::new(Backlog::new());
         let (snapshots, snapshotter) = Snapshots::new(pool.clone());
-        let writer = Writer {
-            snapshotter: Some(snapshotter),
-            queue: waiting,
-            queued_bytes: Arc::clone(&queued_bytes),
-            connect,
-            head: announce,
-            poke: nats.map(|client| (client, format!("poke.{log}"))),
-            connection: None,
-            away: false,
-        };
+        let poke = nats.map(|client| (client, format!("poke.{log}")));
+        let link = Link { connect, head: announce, poke };
+        let writer = Writer::new(waiting, Arc::clone(&backlog), link, snapshotter);
         let store = Self(Arc::new(Shared {
             log,
             history: History::hinted(pool, head.clone()),
             snapshots,
             queue,
-            queued_bytes,
+            backlog,
             head,
             cache: Cache::new(),
         }));
@@ -151,11 +141,15 @@ impl Store {
         self.0.head.clone()
     }
 
-    /// How many commands wait to be written, and how many may.
+    /// How many commands wait to be written, and how many may: as many as are written within half
+    /// a second, at the pace of late.
     #[must_use]
     pub fn queue(&self) -> (usize, usize) {
-        let max = self.0.queue.max_capacity();
-        (max - self.0.queue.capacity(), max)
+        self.0.backlog.commands()
+    }
+
+    pub(crate) fn backlog(&self) -> &Backlog {
+        &self.0.backlog
     }
 
     /// Writes one command's answer, whole or not at all, in a batch with others.
@@ -185,18 +179,12 @@ impl Store {
         let ticket = Ticket::new();
         let request = Request { append, reads, after, ticket: ticket.clone(), reply };
         let bytes = request.bytes();
-        let queued = self.0.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let sent = if queued > QUEUE_BYTES_MAX {
-            Err(AppendError::Overloaded)
-        } else {
-            self.0.queue.try_send(request).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => AppendError::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => stopped(),
-            })
-        };
-        if let Err(error) = sent {
-            self.0.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(error);
+        if !self.0.backlog.enter(bytes) {
+            return Err(AppendError::Overloaded);
+        }
+        if self.0.queue.send(request).is_err() {
+            self.0.backlog.leave(1, bytes);
+            return Err(stopped());
         }
         Ok((ticket, async move { answer.await.unwrap_or_else(|_| Err(stopped())) }))
     }

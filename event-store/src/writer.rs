@@ -1,68 +1,94 @@
-//! The one task of a process that writes: gathers what waits, writes it, answers.
+//! The one task of a process that writes: gathers what waits, and sends it on its way.
+//!
+//! Two batches are on their way at once where there is enough to do: while Postgres works on one,
+//! the next is encoded and sent, and waits there for the log's lock; the answers to the last one
+//! are handed out meanwhile. Batches that are on their way at once share no stream and no command, so
+//! neither builds on the other, and which comes first does not matter.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use schemas::Position;
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, PgConnection};
-use tokio::sync::{mpsc, watch};
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::batch::{Answers, Round, judge};
+use crate::backlog::Backlog;
+use crate::lane::{Lane, Link};
+use crate::metrics;
 use crate::request::Request;
 use crate::snapshot::Snapshotter;
-use crate::statement::{self, Outcome};
-use crate::ticket::Fate;
-use crate::{AppendError, Error};
 
 /// The most commands in a batch.
-const BATCH_COMMANDS_MAX: usize = 512;
+pub(crate) const BATCH_COMMANDS_MAX: usize = 512;
 /// About the most bytes in a batch; a single command may be larger.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
-/// How long a batch is sent again before its callers are told to come back.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
-/// How long one statement may take before its connection is given up.
-const STATEMENT_TIME_MAX: Duration = Duration::from_secs(30);
-/// The wait before the second attempt; it doubles from there.
-const RETRY_DELAY_MIN: Duration = Duration::from_millis(20);
-/// The longest wait between two attempts.
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+/// How many batches are on their way at once.
+pub(crate) const LANES: usize = 2;
+/// The fewest commands that are worth a second batch: every batch costs as much as a handful of
+/// commands, and a commit.
+const SECOND_COMMANDS_MIN: usize = 16;
 /// How often partitions are made ahead.
 const AHEAD_EVERY: Duration = Duration::from_mins(10);
 
 /// The task that writes. Run it once per store.
 #[derive(Debug)]
 pub struct Writer {
-    pub(crate) queue: mpsc::Receiver<Request>,
-    /// Bytes that wait in the queue; whoever sends adds, the writer takes away.
-    pub(crate) queued_bytes: Arc<AtomicUsize>,
-    pub(crate) connect: PgConnectOptions,
-    pub(crate) head: watch::Sender<Position>,
-    pub(crate) poke: Option<(async_nats::Client, String)>,
-    pub(crate) connection: Option<PgConnection>,
-    /// Whether the last batch was given up: then nobody else waits as long until one comes through.
-    pub(crate) away: bool,
+    queue: mpsc::UnboundedReceiver<Request>,
+    backlog: Arc<Backlog>,
+    /// Taken from the queue, and not yet on its way; oldest first.
+    waiting: Vec<Request>,
+    idle: Vec<Lane>,
+    /// What is on its way in each lane.
+    loads: [Load; LANES],
     /// What runs beside it: the task that writes snapshots.
-    pub(crate) snapshotter: Option<Snapshotter>,
+    snapshotter: Option<Snapshotter>,
 }
 
-/// Why a round did not come through.
-enum Failure {
-    /// The connection broke, or the server cannot work right now: the outcome may be unknown.
-    Lost(sqlx::Error),
-    /// A row has no partition to go to.
-    NoPartition(sqlx::Error),
-    /// Something in the round is not to Postgres's liking.
-    Refused(sqlx::Error),
+/// The batch that a lane is busy with.
+#[derive(Debug, Default)]
+struct Load {
+    commands: usize,
+    /// The streams it builds on, and its commands: nobody else with one of these sets out before
+    /// it is back.
+    names: HashSet<Uuid>,
+}
+
+impl Load {
+    fn meets(&self, request: &Request) -> bool {
+        !self.names.is_empty() && names(request).any(|name| self.names.contains(&name))
+    }
+}
+
+fn names(request: &Request) -> impl Iterator<Item = Uuid> {
+    let streams = request.bases().map(|(stream, _)| stream.id);
+    streams.chain([request.append.meta.command_id.uuid()])
 }
 
 impl Writer {
+    pub(crate) fn new(
+        queue: mpsc::UnboundedReceiver<Request>,
+        backlog: Arc<Backlog>,
+        link: Link,
+        snapshotter: Snapshotter,
+    ) -> Self {
+        let link = Arc::new(link);
+        let idle = (0..LANES).map(|number| Lane::new(number, Arc::clone(&link))).collect();
+        Self {
+            queue,
+            backlog,
+            waiting: Vec::new(),
+            idle,
+            loads: <[Load; LANES]>::default(),
+            snapshotter: Some(snapshotter),
+        }
+    }
+
     /// Writes batches until `drain` is cancelled and the queue is empty; and snapshots, in a task of
     /// their own.
     pub async fn run(mut self, drain: CancellationToken) {
@@ -78,257 +104,105 @@ impl Writer {
     async fn write_batches(mut self, drain: CancellationToken) {
         let mut ahead = interval(AHEAD_EVERY);
         ahead.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut next = None;
-        loop {
-            if next.is_none() {
-                next = tokio::select! {
-                    biased;
-                    () = drain.cancelled(), if !self.queue.is_closed() => {
-                        self.queue.close();
-                        continue;
-                    }
-                    _ = ahead.tick() => {
-                        self.make_partitions().await;
-                        continue;
-                    }
-                    request = self.queue.recv() => request,
-                };
+        let mut on_their_way = FuturesUnordered::new();
+        let mut ended = false;
+        while !ended || !self.waiting.is_empty() || !on_their_way.is_empty() {
+            let room = (LANES * BATCH_COMMANDS_MAX).saturating_sub(self.waiting.len());
+            tokio::select! {
+                biased;
+                () = drain.cancelled(), if !self.queue.is_closed() => self.queue.close(),
+                Some(lane) = on_their_way.next() => self.is_back(lane),
+                _ = ahead.tick(), if !self.idle.is_empty() => {
+                    on_their_way.extend(self.idle.pop().map(make_partitions));
+                }
+                received = self.queue.recv_many(&mut self.waiting, room),
+                    if !ended && room > 0 && !self.idle.is_empty() => ended = received == 0,
             }
-            let Some(first) = next.take() else { return };
             // Whoever has just been answered may already have its next command ready.
             yield_now().await;
-            let (batch, left) = self.gather(first);
-            next = left;
-            self.write(batch).await;
-        }
-    }
-
-    /// What waits, up to the limits of a batch; and the command that no longer fits.
-    fn gather(&mut self, first: Request) -> (Vec<Request>, Option<Request>) {
-        let mut bytes = first.bytes();
-        let mut batch = vec![first];
-        while batch.len() < BATCH_COMMANDS_MAX {
-            let Ok(request) = self.queue.try_recv() else { break };
-            bytes += request.bytes();
-            if bytes > BATCH_BYTES_MAX {
-                return (batch, Some(request));
+            while self.waiting.len() < LANES * BATCH_COMMANDS_MAX {
+                let Ok(request) = self.queue.try_recv() else { break };
+                self.waiting.push(request);
             }
-            batch.push(request);
-        }
-        (batch, None)
-    }
-
-    async fn write(&mut self, batch: Vec<Request>) {
-        let bytes = batch.iter().map(Request::bytes).sum();
-        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        // A part that Postgres refuses is halved until the culprit stands alone; the first part
-        // is on top.
-        let mut parts = vec![batch];
-        while let Some(part) = parts.pop() {
-            if let Some((first, second)) = self.write_part(part).await {
-                parts.push(second);
-                parts.push(first);
+            while let Some(lane) = self.idle.pop() {
+                let batch = self.gather(lane.number);
+                if batch.is_empty() {
+                    self.idle.push(lane);
+                    break;
+                }
+                on_their_way.push(write(lane, batch, Arc::clone(&self.backlog)));
             }
         }
     }
 
-    /// Answers everybody in `waiting`, or gives them back in two halves.
-    async fn write_part(
-        &mut self,
-        mut waiting: Vec<Request>,
-    ) -> Option<(Vec<Request>, Vec<Request>)> {
-        let give_up = Instant::now() + if self.away { Duration::ZERO } else { GIVE_UP_AFTER };
-        let mut delay = RETRY_DELAY_MIN;
-        let (mut alone, mut resent) = (false, false);
-        loop {
-            waiting = without_orphans(waiting);
-            if waiting.is_empty() {
-                return None;
+    fn is_back(&mut self, lane: Lane) {
+        let load = &mut self.loads[lane.number];
+        load.commands = 0;
+        load.names.clear();
+        self.idle.push(lane);
+    }
+
+    /// A batch for lane `number`, or nothing where waiting for more is better: what waits, in its
+    /// order, up to the limits of a batch, and without those that meet a batch on its way or
+    /// somebody who has to wait.
+    fn gather(&mut self, number: usize) -> Vec<Request> {
+        let others: usize = self.loads.iter().map(|load| load.commands).sum();
+        let share = match others {
+            // Half of what waits, so that the other half can follow at once.
+            0 => self.waiting.len().div_ceil(2).max(SECOND_COMMANDS_MIN),
+            _ if self.waiting.len() < SECOND_COMMANDS_MIN.max(others / 2) => return Vec::new(),
+            _ => BATCH_COMMANDS_MAX,
+        };
+        let mut batch = Vec::with_capacity(share.min(self.waiting.len()));
+        let mut load = std::mem::take(&mut self.loads[number]);
+        let mut left = Load::default();
+        let (mut full, mut bytes) = (false, 0);
+        for request in std::mem::take(&mut self.waiting) {
+            let size = request.bytes();
+            full |= batch.len() == BATCH_COMMANDS_MAX
+                || !batch.is_empty() && bytes + size > BATCH_BYTES_MAX;
+            // Once it is full nobody sets out any more, so nobody can be overtaken.
+            if full {
+                self.waiting.push(request);
+                continue;
             }
-            let round = Round::compose(&waiting, alone);
-            match self.send(&waiting, &round).await {
-                Ok(Outcome::Written { head }) => {
-                    self.announce(head + round.included.last().map_or(0, |(_, events)| *events));
-                    let answers = round.finish(&waiting, head);
-                    waiting = settle(waiting, answers, resent);
-                    alone = false;
-                }
-                Ok(Outcome::Stale(facts)) => {
-                    let before = waiting.len();
-                    let answers = judge(&waiting, &facts);
-                    waiting = settle(waiting, answers, resent);
-                    // Nobody was answered: the first one alone is either written or answered.
-                    alone = waiting.len() == before;
-                }
-                Err(Failure::Lost(error)) if Instant::now() < give_up => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "append will be sent again"
-                    );
-                    resent = true;
-                    sleep(delay).await;
-                    delay = (delay * 2).min(RETRY_DELAY_MAX);
-                }
-                Err(Failure::NoPartition(_)) if Instant::now() < give_up => {
-                    self.make_partitions().await;
-                    sleep(delay).await;
-                    delay = (delay * 2).min(RETRY_DELAY_MAX);
-                }
-                Err(Failure::Refused(error)) if waiting.len() == 1 => {
-                    fail(waiting, || AppendError::Invalid(error.to_string()));
-                    return None;
-                }
-                Err(Failure::Refused(_)) => {
-                    let second = waiting.split_off(waiting.len() / 2);
-                    return Some((waiting, second));
-                }
-                Err(Failure::Lost(error) | Failure::NoPartition(error)) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "append given up");
-                    self.away = true;
-                    let why = error.to_string();
-                    fail(waiting, || {
-                        let error = Error::Database(sqlx::Error::Protocol(why.clone()));
-                        AppendError::Unavailable(Box::new(error))
-                    });
-                    return None;
-                }
+            let meets =
+                left.meets(&request) || self.loads.iter().any(|other| other.meets(&request));
+            // Beyond the share only those go who could not go with the other half either.
+            if meets || batch.len() >= share && !load.meets(&request) {
+                left.names.extend(names(&request));
+                self.waiting.push(request);
+            } else {
+                bytes += size;
+                load.names.extend(names(&request));
+                batch.push(request);
             }
         }
-    }
-
-    /// One round trip. A connection on which anything went wrong but a refusal is dropped.
-    async fn send(&mut self, waiting: &[Request], round: &Round) -> Result<Outcome, Failure> {
-        let hint = *self.head.borrow();
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => connect_writer(&self.connect).await.map_err(Failure::Lost)?,
-        };
-        let sent = statement::append(&mut connection, hint, waiting, round);
-        let sent = match timeout(STATEMENT_TIME_MAX, sent).await {
-            Ok(sent) => sent.map_err(Failure::from),
-            Err(_) => Err(Failure::Lost(sqlx::Error::PoolTimedOut)),
-        };
-        if !matches!(sent, Err(Failure::Lost(_))) {
-            self.connection = Some(connection);
-            self.away = false;
-        }
-        sent
-    }
-
-    /// Tells the readers of this process and of others that the log has grown.
-    fn announce(&self, head: Position) {
-        let grown = self.head.send_if_modified(|known| {
-            let grown = head > *known;
-            *known = head.max(*known);
-            grown
-        });
-        if let Some((client, subject)) = self.poke.as_ref().filter(|_| grown) {
-            // A poke that would have to wait is not worth waiting for: readers also poll.
-            let poke = client.publish(subject.clone(), head.to_string().into());
-            let _ = poke.now_or_never();
-        }
-    }
-
-    /// Has the partitions made that the next appends need.
-    async fn make_partitions(&mut self) {
-        let made = async {
-            let mut connection = match self.connection.take() {
-                Some(connection) => connection,
-                None => connect_writer(&self.connect).await?,
-            };
-            sqlx::query("select log_ahead()").execute(&mut connection).await?;
-            self.connection = Some(connection);
-            Ok::<_, sqlx::Error>(())
-        };
-        if let Ok(Err(error)) = timeout(STATEMENT_TIME_MAX, made).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "no partitions made ahead");
-        }
+        load.commands = batch.len();
+        self.loads[number] = load;
+        self.backlog.leave(batch.len(), bytes);
+        batch
     }
 }
 
-/// A connection that appends: the same few statements for ever, so they are planned once, by
-/// index whatever the tables' statistics say while these are young, and never compiled.
-async fn connect_writer(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    let options = options.clone().application_name("waybill writer").options([
-        ("jit", "off"),
-        ("plan_cache_mode", "force_generic_plan"),
-        ("enable_seqscan", "off"),
-        ("enable_hashjoin", "off"),
-        ("enable_mergejoin", "off"),
-        ("statement_timeout", "20s"),
-    ]);
-    let mut connection = timeout(STATEMENT_TIME_MAX, options.connect())
-        .await
-        .map_err(|_| sqlx::Error::PoolTimedOut)??;
-    sqlx::query("set role waybill_write").execute(&mut connection).await?;
-    Ok(connection)
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        let Some(refusal) = error.as_database_error() else {
-            return match error {
-                sqlx::Error::Encode(_) => Self::Refused(error),
-                _ => Self::Lost(error),
-            };
-        };
-        let code = refusal.code().unwrap_or_default();
-        match (code.as_ref(), code.get(..2).unwrap_or_default()) {
-            // A row that no partition takes is a check that fails as well, but one without a name.
-            ("23514", _) if refusal.constraint().is_none() => Self::NoPartition(error),
-            // Data that does not fit, rows that break a constraint, what a trigger raises by itself,
-            // and what is more than Postgres can work on.
-            (_, "22" | "23" | "P0" | "54") => Self::Refused(error),
-            _ => Self::Lost(error),
-        }
+/// Has `lane` write a batch, and gives it back.
+fn write(mut lane: Lane, batch: Vec<Request>, backlog: Arc<Backlog>) -> BoxFuture<'static, Lane> {
+    async move {
+        let (started, commands) = (Instant::now(), batch.len());
+        lane.write(batch).await;
+        let took = started.elapsed();
+        backlog.learn(took);
+        metrics::batch_written(commands, took);
+        lane
     }
+    .boxed()
 }
 
-/// Answers those whose foundation has failed. They decided on events that are not in the log.
-fn without_orphans(mut waiting: Vec<Request>) -> Vec<Request> {
-    loop {
-        if waiting.iter().all(|request| request.after.is_empty()) {
-            return waiting;
-        }
-        let tickets: HashSet<_> = waiting.iter().map(|request| request.ticket.id()).collect();
-        let lost = waiting.iter().map(|request| {
-            let lost = request.after.iter().any(|ticket| match ticket.fate() {
-                Fate::Written => false,
-                Fate::Failed => true,
-                Fate::Pending => !tickets.contains(&ticket.id()),
-            });
-            let stream = request.bases().next().filter(|_| lost);
-            stream.map(|(stream, current)| Err(AppendError::Conflict { stream, current }))
-        });
-        let answers: Answers = lost.collect();
-        if answers.iter().all(Option::is_none) {
-            return waiting;
-        }
-        waiting = settle(waiting, answers, false);
+/// Has `lane` make the partitions that the next appends need, and gives it back.
+fn make_partitions(mut lane: Lane) -> BoxFuture<'static, Lane> {
+    async move {
+        lane.make_partitions().await;
+        lane
     }
-}
-
-/// Hands out answers and keeps those who have none yet. What was answered to our own earlier
-/// attempt (`resent`) is not called a replay.
-fn settle(waiting: Vec<Request>, answers: Answers, resent: bool) -> Vec<Request> {
-    let mut left = Vec::new();
-    for (request, answer) in waiting.into_iter().zip(answers) {
-        let Some(mut answer) = answer else {
-            left.push(request);
-            continue;
-        };
-        request.ticket.settle(matches!(&answer, Ok(done) if !done.replayed));
-        if let Ok(done) = &mut answer {
-            // A refusal that finds the command done was refused too late: that is a replay.
-            done.replayed &= !resent || request.append.refused.is_some();
-        }
-        // Whoever asked may have gone; the log does not mind.
-        let _ = request.reply.send(answer);
-    }
-    left
-}
-
-fn fail(waiting: Vec<Request>, error: impl Fn() -> AppendError) {
-    let answers = waiting.iter().map(|_| Some(Err(error()))).collect();
-    settle(waiting, answers, false);
+    .boxed()
 }

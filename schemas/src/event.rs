@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::category::{CATEGORY_LENGTH_MAX, OTHERS_MAX};
 use crate::upcast::{self, UPCASTS_MAX, Upcast};
-use crate::{Category, CommandId, EventId, StreamId, Timestamp};
+use crate::{Category, CommandId, EventId, StreamId, Timestamp, tagged};
 use crate::{inventory, order, payment, saga, shipping};
 
 /// A place in the log, counted from 1 without gaps, in commit order; 0 is before the first.
@@ -89,21 +89,18 @@ pub trait Event: Sized + Serialize + DeserializeOwned + fmt::Debug + Send + Sync
     /// [`DecodeError`] where the type is unknown or the data does not fit.
     fn decode(event_type: &str, payload: &str) -> Result<Self, DecodeError> {
         let data = |source| DecodeError::Data { event_type: event_type.to_owned(), source };
-        let tagged = match upcast::from(Self::UPCASTS, event_type) {
-            None => format!("{{\"{event_type}\":{payload}}}"),
+        let read = match upcast::from(Self::UPCASTS, event_type) {
+            None => tagged::read(event_type, payload),
             Some(step) => {
                 let old = serde_json::from_str(payload).map_err(data)?;
                 let (current, value) = upcast::climb(Self::UPCASTS, step, old)
                     .ok_or_else(|| DecodeError::Endless(event_type.to_owned()))?;
-                format!("{{\"{current}\":{value}}}")
+                tagged::read(current, &value.to_string())
             }
         };
-        serde_json::from_str(&tagged).map_err(|source| {
-            if source.to_string().starts_with("unknown variant") {
-                DecodeError::UnknownType(event_type.to_owned())
-            } else {
-                data(source)
-            }
+        read.map_err(|fault| match fault {
+            tagged::Fault::UnknownName => DecodeError::UnknownType(event_type.to_owned()),
+            tagged::Fault::Data(source) => data(source),
         })
     }
 }

@@ -25,6 +25,7 @@ mod id;
 mod money;
 mod personal;
 mod stream;
+mod tagged;
 mod upcast;
 mod value;
 

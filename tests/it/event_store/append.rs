@@ -1,9 +1,12 @@
 //! Appending: positions, verdicts, and what survives a broken connection.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use event_store::{AppendError, Refused, Store, Write};
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use schemas::{Category, Encoded, Recorded, StreamId};
 use tokio::task::JoinSet;
 
@@ -284,21 +287,23 @@ async fn no_command_is_lost_or_doubled_when_connections_break() {
     let (url, log) = log().await;
     let mut killer = JoinSet::new();
     let (pool, store) = (superuser(&url).await, log.store.clone());
+    let struck = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&struck);
     killer.spawn(async move {
         // In the middle of a statement if possible, and never so often that nothing gets through.
         for after in (20..=260).step_by(40) {
             let mut head = store.head_watch();
             head.wait_for(|head| *head >= after).await.unwrap();
-            let mut struck = 0;
-            // Where the writers were faster than we, nobody is left to be struck.
-            while struck == 0 && *head.borrow() < 320 {
+            let mut hit = 0;
+            while hit == 0 {
                 let kill = sqlx::query(
                     "select pg_terminate_backend(pid) from pg_stat_activity \
                      where application_name = 'waybill writer' and datname = current_database() \
                      and state = 'active'",
                 );
-                struck = kill.execute(&pool).await.unwrap().rows_affected();
+                hit = kill.execute(&pool).await.unwrap().rows_affected();
             }
+            counted.fetch_add(1, Ordering::Relaxed);
         }
     });
     let mut writers = JoinSet::new();
@@ -313,7 +318,9 @@ async fn no_command_is_lost_or_doubled_when_connections_break() {
         });
     }
     writers.join_all().await;
-    killer.join_all().await;
+    // It may be after one more, which will not come.
+    killer.shutdown().await;
+    assert!(struck.load(Ordering::Relaxed) > 0, "nothing broke");
 
     let all = whole(&log.store).await;
     assert!(all.iter().map(|event| event.position).eq(1..=320));
@@ -351,5 +358,44 @@ async fn a_missing_partition_is_made_when_it_is_needed() {
         .unwrap();
     sqlx::query(sqlx::AssertSqlSafe(format!("drop table {leaf}"))).execute(&pool).await.unwrap();
     log.store.append(append(&[(order(), 0)], 1)).await.unwrap();
+    log.end().await;
+}
+
+#[tokio::test]
+async fn beyond_the_queue_callers_are_refused_at_once_and_the_accepted_are_answered() {
+    const CALLERS: usize = 12_000;
+    let (url, log) = log().await;
+    log.store.append(append(&[(order(), 0)], 1)).await.unwrap();
+    let mut holder = superuser(&url).await.acquire().await.unwrap();
+    let lock =
+        |how: &str| sqlx::AssertSqlSafe(format!("select pg_advisory_{how}(24560174593821772)"));
+    sqlx::query(lock("lock")).execute(&mut *holder).await.unwrap();
+
+    let asked = (0..CALLERS).map(|_| log.store.append(append(&[(order(), 0)], 1)));
+    let mut answers: FuturesUnordered<_> = asked.collect();
+    let (mut refused, mut done) = (0, Vec::new());
+    let (_, queue_max) = log.store.queue();
+    // Nothing can be written, so whoever is answered was refused, and did not wait for it.
+    while refused < CALLERS - queue_max - 2 * 512 {
+        let answer = answers.next().await.unwrap();
+        assert!(matches!(answer, Err(AppendError::Overloaded)), "{answer:?}");
+        refused += 1;
+    }
+    assert!(log.store.queue().0 > 0);
+
+    sqlx::query(lock("unlock")).execute(&mut *holder).await.unwrap();
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(answered) => done.push(answered.position),
+            Err(AppendError::Overloaded) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(done.len() >= queue_max, "{} of {queue_max}", done.len());
+    assert_eq!(done.len() + refused, CALLERS);
+    done.sort_unstable();
+    assert!(done.iter().copied().eq((2..).take(done.len())));
+    assert_eq!(log.store.queue().0, 0);
+    drop(answers);
     log.end().await;
 }

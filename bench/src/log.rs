@@ -1,0 +1,48 @@
+//! A log to measure: a database of its own, a store, and its writer.
+
+use anyhow::Result;
+use event_store::{Options, Store};
+use schemas::{Clock, Ids};
+use sqlx::PgPool;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use waybill::embedded::Servers;
+
+/// One log in a database of its own.
+pub(crate) struct Log {
+    pub(crate) url: String,
+    pub(crate) owner: PgPool,
+    pub(crate) store: Store,
+}
+
+impl Log {
+    pub(crate) async fn open(
+        servers: &Servers,
+        name: &str,
+        nats: &async_nats::Client,
+        tasks: &mut JoinSet<()>,
+        drain: &CancellationToken,
+    ) -> Result<Self> {
+        let url = servers.postgres.database(name).await?;
+        Store::migrate(&url).await?;
+        projections::migrate(&url).await?;
+        let options =
+            Options { database_url: url.clone(), log: name.to_owned(), connections_max: 24 };
+        let (store, writer) = Store::open(&options, Some(nats.clone())).await?;
+        tasks.spawn(writer.run(drain.clone()));
+        let owner = PgPool::connect(&url).await?;
+        Ok(Self { url, owner, store })
+    }
+
+    pub(crate) fn command_api(&self) -> command_api::Config {
+        command_api::Config {
+            store: self.store.clone(),
+            clock: Clock::system(),
+            ids: Ids::system(),
+            import_token: None,
+            payment_webhook_secret: "unused".to_owned(),
+            carrier_webhook_secret: "unused".to_owned(),
+            health: web::health::Checks::none(),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! What each row measures, and against what.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use schemas::{Clock, Ids};
+use sqlx::postgres::PgPoolOptions;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use waybill::embedded::Servers;
+
+use crate::log::Log;
+use crate::report::Row;
+use crate::{Cli, append, contention, flow, http, large, memory, naive, pgbench, reading, rebuild};
+
+/// What people wait for at most until they see their own write, in milliseconds.
+const VISIBLE_MS: f64 = 25.0;
+/// Orders placed one after the other to see how soon they are visible.
+const VISIBLE_COUNT: usize = 300;
+
+/// The components, and the references measured so far.
+pub(crate) struct Bench<'a> {
+    cli: &'a Cli,
+    servers: &'a Servers,
+    folder: &'a Path,
+    nats: async_nats::Client,
+    /// Written to as fast as can be; nobody follows it.
+    written: Log,
+    /// Holds whole orders and nothing else; every projection follows it.
+    followed: Log,
+    payload: String,
+    plain: HashMap<u32, pgbench::Plain>,
+    appended: Option<f64>,
+    visible: Option<(f64, f64)>,
+    drain: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl<'a> Bench<'a> {
+    pub(crate) async fn start(
+        cli: &'a Cli,
+        servers: &'a Servers,
+        folder: &'a Path,
+    ) -> Result<Self> {
+        let address: async_nats::ServerAddr = servers.nats.url().parse()?;
+        let login = address.username().zip(address.password());
+        let (user, password) = login.context("the server has no password")?;
+        let options = async_nats::ConnectOptions::new()
+            .user_and_password(user.to_owned(), password.to_owned());
+        let nats = options.connect(address).await?;
+        let drain = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let written = Log::open(servers, "written", &nats, &mut tasks, &drain).await?;
+        let followed = Log::open(servers, "followed", &nats, &mut tasks, &drain).await?;
+        Ok(Self {
+            cli,
+            servers,
+            folder,
+            nats,
+            written,
+            followed,
+            payload: http::ORDER.to_owned(),
+            plain: HashMap::new(),
+            appended: None,
+            visible: None,
+            drain,
+            tasks,
+        })
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.drain.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    pub(crate) async fn row(&mut self, name: &'static str) -> Result<Row> {
+        match name {
+            "append_1_latency" => self.latency(name).await,
+            "append_16" => self.append(name, 16, 16).await,
+            "append_64" => self.append(name, 64, 64).await,
+            "append_1024" => self.append(name, 1024, 64).await,
+            "append_batch_100" => self.batches(name).await,
+            "post_orders_64_naive" => self.post_orders(name).await,
+            "hot_sku" => self.hot_sku(name).await,
+            "visible_p50" => Ok(self.visibility(name).await?.0),
+            "visible_p99" => Ok(self.visibility(name).await?.1),
+            "live_projections" => self.live(name).await,
+            "rebuild_order_summary" => self.rebuild(name).await,
+            "scan" => self.scan(name).await,
+            "load_long_stream" => self.load_long_stream(name).await,
+            "append_at_10m" => self.large(name).await,
+            _ => self.memory(name).await,
+        }
+    }
+
+    /// The raw limit at so many clients, measured once.
+    async fn plain(&mut self, clients: u32) -> Result<pgbench::Plain> {
+        if let Some(known) = self.plain.get(&clients) {
+            return Ok(*known);
+        }
+        let measured = pgbench::plain_inserts(
+            &self.written.owner,
+            &self.written.url,
+            self.folder,
+            &self.payload,
+            clients,
+            self.cli.seconds,
+        )
+        .await?;
+        self.plain.insert(clients, measured);
+        Ok(measured)
+    }
+
+    async fn append(&mut self, name: &'static str, callers: usize, clients: u32) -> Result<Row> {
+        let plain = self.plain(clients).await?;
+        let rate =
+            append::rate(&self.written.store, callers, self.cli.seconds.into(), &self.payload)
+                .await?;
+        if callers == 64 {
+            self.appended = Some(rate);
+        }
+        let against = format!(
+            "pgbench, plain inserts, {clients} clients (latency {:.2} ms)",
+            plain.latency_ms
+        );
+        Ok(Row::new(name, "events/s", rate, against, plain.rate))
+    }
+
+    async fn latency(&mut self, name: &'static str) -> Result<Row> {
+        let plain = self.plain(1).await?;
+        let (store, seconds) = (&self.written.store, self.cli.seconds.into());
+        let rate = append::rate(store, 1, seconds, &self.payload).await?;
+        let against = "pgbench, plain inserts, 1 client (smaller is better)";
+        Ok(Row::new(name, "ms", 1000.0 / rate, against, plain.latency_ms))
+    }
+
+    async fn batches(&mut self, name: &'static str) -> Result<Row> {
+        let seconds = self.cli.seconds.into();
+        self.plain(1).await?; // Makes the table.
+        let plain = append::unnest_rate(&self.written.owner, seconds, &self.payload).await?;
+        let rate = append::batch_rate(&self.written.store, seconds, &self.payload).await?;
+        let against = "insert … select unnest of 100 rows, 1 connection";
+        Ok(Row::new(name, "events/s", rate, against, plain))
+    }
+
+    async fn post_orders(&mut self, name: &'static str) -> Result<Row> {
+        let seconds = self.cli.seconds.into();
+        self.plain(1).await?; // Makes the table.
+        let naive = self.serve(naive::router(&self.written.url).await?).await?;
+        let plain = http::order_rate(naive, 64, seconds).await?;
+        let address = self.serve(command_api::router(self.written.command_api())).await?;
+        let rate = http::order_rate(address, 64, seconds).await?;
+        let against = "an axum handler that does one plain insert, pool of 32";
+        Ok(Row::new(name, "orders/s", rate, against, plain))
+    }
+
+    async fn hot_sku(&mut self, name: &'static str) -> Result<Row> {
+        let (store, seconds) = (&self.written.store, self.cli.seconds.into());
+        let spread = contention::rate(store, contention::SKUS, seconds).await?;
+        let hot = contention::rate(store, 1, seconds).await?;
+        let against = "the same spread over 10,000 skus";
+        Ok(Row::new(name, "reservations/s", hot, against, spread))
+    }
+
+    /// Sees to it that the followed log holds at least as many orders as the rebuild is for.
+    async fn fill_followed(&self) -> Result<()> {
+        let events = i64::try_from(self.cli.rebuild_orders * 4)?;
+        if self.followed.store.head().await? < events {
+            flow::append_orders(&self.followed.store, self.cli.rebuild_orders).await?;
+        }
+        Ok(())
+    }
+
+    async fn scan(&mut self, name: &'static str) -> Result<Row> {
+        self.fill_followed().await?;
+        let plain = reading::copy_rate(&self.followed.owner).await?;
+        let rate = reading::scan_rate(&self.followed.store).await?;
+        let against = "COPY … TO STDOUT of the same rows, as text";
+        Ok(Row::new(name, "events/s", rate, against, plain))
+    }
+
+    async fn load_long_stream(&mut self, name: &'static str) -> Result<Row> {
+        let (short_us, long_us) = reading::load_times(&self.written).await?;
+        let against = "a stream of 10 events (smaller is better)";
+        Ok(Row::new(name, "us", long_us, against, short_us))
+    }
+
+    async fn large(&mut self, name: &'static str) -> Result<Row> {
+        let (servers, seconds) = (self.servers, self.cli.seconds.into());
+        let log = Log::open(servers, "large", &self.nats, &mut self.tasks, &self.drain).await?;
+        large::fill(&log.owner, large::SMALL).await?;
+        let small = append::rate(&log.store, 64, seconds, large::PAYLOAD).await?;
+        large::fill(&log.owner, self.cli.large_events).await?;
+        let rate = append::rate(&log.store, 64, seconds, large::PAYLOAD).await?;
+        let against = "the same at 100 thousand (smaller is better)";
+        Ok(Row::new(name, "us/event", 1e6 / rate, against, 1e6 / small))
+    }
+
+    async fn memory(&mut self, name: &'static str) -> Result<Row> {
+        let peak_mb = memory::peak_mb(&self.written.store, self.cli.memory_streams).await?;
+        let against = "the limit of 200 MB (smaller is better)";
+        Ok(Row::new(name, "MB", peak_mb, against, memory::LIMIT_MB))
+    }
+
+    async fn visibility(&mut self, name: &'static str) -> Result<(Row, Row)> {
+        let (median, tail) = if let Some(known) = self.visible {
+            known
+        } else {
+            let pipeline = flow::Pipeline::start(&self.followed.store, &self.nats);
+            flow::settled(&self.followed.owner, self.followed.store.head().await?).await?;
+            let router = command_api::router(self.followed.command_api());
+            let command = self.serve(router).await?;
+            let query = self.serve(query_api::router(self.query_api().await?)).await?;
+            let measured = flow::visible(command, query, VISIBLE_COUNT).await?;
+            pipeline.stop().await;
+            measured
+        };
+        self.visible = Some((median, tail));
+        let against = "the limit of 25 ms (smaller is better)";
+        let row = |value| Row::new(name, "ms", value, against, VISIBLE_MS);
+        Ok((row(median), row(tail)))
+    }
+
+    async fn live(&mut self, name: &'static str) -> Result<Row> {
+        let reference = match self.appended {
+            Some(known) => known,
+            None => self.append("append_64", 64, 64).await?.value,
+        };
+        let pipeline = flow::Pipeline::start(&self.followed.store, &self.nats);
+        flow::settled(&self.followed.owner, self.followed.store.head().await?).await?;
+        let rate = flow::live_rate(&self.followed.store, self.cli.live_orders).await?;
+        pipeline.stop().await;
+        Ok(Row::new(name, "events/s", rate, "append_64 of this run", reference))
+    }
+
+    async fn rebuild(&mut self, name: &'static str) -> Result<Row> {
+        self.fill_followed().await?;
+        let pipeline = flow::Pipeline::start(&self.followed.store, &self.nats);
+        let head = self.followed.store.head().await?;
+        flow::settled(&self.followed.owner, head).await?;
+        pipeline.stop().await;
+        let rate = rebuild::rate(&self.followed.store).await?;
+        let (how, reference) = rebuild::sql_rate(&self.followed.owner, head).await?;
+        Ok(Row::new(name, "events/s", rate, format!("one SQL {how}, with its key"), reference))
+    }
+
+    async fn query_api(&self) -> Result<query_api::Config> {
+        let pool = PgPoolOptions::new()
+            .max_connections(8)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    sqlx::query("set role waybill_read").execute(connection).await?;
+                    Ok(())
+                })
+            })
+            .connect(&self.followed.url)
+            .await?;
+        let cursor_secret = "bench".to_owned();
+        Ok(query_api::Config { pool, ids: Ids::system(), cursor_secret })
+    }
+
+    /// Serves a router for as long as the benchmark runs.
+    async fn serve(&mut self, router: axum::Router) -> Result<SocketAddr> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let drain = self.drain.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = web::serve(listener, router, drain).await {
+                tracing::error!("the API stopped: {error}");
+            }
+        });
+        Ok(address)
+    }
+}
