@@ -2,10 +2,9 @@
 
 use anyhow::Result;
 use event_store::slice;
-use schemas::{Clock, Ids, Position};
+use schemas::{Clock, EventId, Ids, Position};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolCopyExt as _;
-use uuid::Uuid;
 
 /// Events in the small log.
 pub(crate) const SMALL: Position = 100_000;
@@ -93,7 +92,7 @@ async fn copy_streams(
         let (stream, command) = (Ids::system().next(), Ids::system().next());
         let last = first + STREAM_EVENTS - 1;
         for (version, position) in (1_i64..).zip(first..=last) {
-            let event: Uuid = Ids::system().next();
+            let event = EventId::derive(command, &(version - 1).to_string()).uuid();
             events
                 .row(15)
                 .field(&position.to_be_bytes())
