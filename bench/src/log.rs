@@ -1,8 +1,8 @@
 //! A log to measure: a database of its own, a store, and its writer.
 
 use anyhow::Result;
-use event_store::{Options, Store};
-use schemas::{Clock, Ids};
+use event_store::{MasterKey, MasterKeys, Options, Store, Vault};
+use schemas::{Chance, Clock, Ids};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ pub(crate) struct Log {
     pub(crate) url: String,
     pub(crate) owner: PgPool,
     pub(crate) store: Store,
+    pub(crate) vault: Vault,
 }
 
 impl Log {
@@ -31,12 +32,17 @@ impl Log {
         let (store, writer) = Store::open(&options, Some(nats.clone())).await?;
         tasks.spawn(writer.run(drain.clone()));
         let owner = PgPool::connect(&url).await?;
-        Ok(Self { url, owner, store })
+        let chance = Chance::system();
+        let masters = MasterKeys::new(MasterKey::generate(chance).parse()?, Vec::new());
+        let vault = Vault::new(store.pool().clone(), masters, chance);
+        vault.introduce().await?;
+        Ok(Self { url, owner, store, vault })
     }
 
     pub(crate) fn command_api(&self) -> command_api::Config {
         command_api::Config {
             store: self.store.clone(),
+            vault: self.vault.clone(),
             clock: Clock::system(),
             ids: Ids::system(),
             import_token: None,

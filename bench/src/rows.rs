@@ -259,7 +259,9 @@ impl<'a> Bench<'a> {
             .connect(&self.followed.url)
             .await?;
         let cursor_secret = "bench".to_owned();
-        Ok(query_api::Config { pool, ids: Ids::system(), cursor_secret })
+        let vault = self.followed.vault.clone();
+        let (ids, operator_token) = (Ids::system(), None);
+        Ok(query_api::Config { pool, vault, ids, cursor_secret, operator_token })
     }
 
     /// Serves a router for as long as the benchmark runs.
