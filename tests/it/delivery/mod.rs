@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::services;
 
 /// How long anything may take here.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One log: a database, and a name in JetStream.
 pub(crate) struct Log {
