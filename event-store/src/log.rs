@@ -2,12 +2,12 @@
 //!
 //! * [`Keeper`] runs beside whoever writes: it seals what is full, drops what is old in the
 //!   ledger, and says when partitions run short.
-//! * [`leaves`] shows the partitions; [`maintain`] freezes those that are full, as their owner.
-//! * [`verify`] walks the log and reports what does not hold; [`Audit`] does the same for rows
+//! * [`leaves()`] shows the partitions; [`maintain`] freezes those that are full, as their owner.
+//! * [`verify()`] walks the log and reports what does not hold; [`Audit`] does the same for rows
 //!   that come from elsewhere.
 //! * [`Export`] hands out everything that a log is, row by row; [`Intake`] checks such rows, and
 //!   [`Import`] makes a log of them.
-//! * [`powers`] says what a login could do to history; whoever serves should have none.
+//! * [`powers()`] says what a login could do to history; whoever serves should have none.
 
 mod audit;
 mod canon;
