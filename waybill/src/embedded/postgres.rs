@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +30,12 @@ const START_MAX: Duration = Duration::from_mins(2);
 const LEFTOVER_LOOKS: (u32, Duration) = (400, Duration::from_millis(50));
 /// How long one attempt to connect may take.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// Where servers of our own listen: below the ports that systems give to whoever connects, so that
+/// nobody's connection takes one between the look and the start.
+const PORTS: Range<u16> = 20_000..32_000;
+/// How many were tried: each is another one.
+static PORTS_TRIED: AtomicUsize = AtomicUsize::new(0);
 
 /// Settings besides where it listens. Durable as Postgres is by default, said aloud so that
 /// nobody's environment changes it.
@@ -243,6 +251,13 @@ fn serves(pid: i32, data: &Path) -> bool {
 
 /// A TCP port on the loopback interface that nobody uses now.
 pub(super) fn free_port() -> anyhow::Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
-    Ok(listener.local_addr().context("no free port")?.port())
+    let begin = usize::try_from(std::process::id()).unwrap_or_default();
+    for _ in PORTS {
+        let step = begin.wrapping_add(PORTS_TRIED.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + u16::try_from(step % PORTS.len()).unwrap_or_default();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port of {} to {} is free", PORTS.start, PORTS.end - 1)
 }
