@@ -58,7 +58,7 @@ pub(crate) async fn rate(store: &Store, skus: usize, seconds: u64) -> Result<f64
                     break;
                 }
                 let command = reserve(&skus[index * 7919 % skus.len()])?;
-                store.execute::<Inventory>(&command.streams(), &command, &meta()).await?;
+                store.create::<Inventory>(&command.streams(), &command, &meta()).await?;
                 done.fetch_add(1, Ordering::Relaxed);
             }
             anyhow::Ok(())

@@ -36,6 +36,29 @@ impl Row {
     }
 }
 
+/// What was measured, and what it is measured against, in turn: what a machine does besides then falls
+/// on both alike.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    count: u32,
+    value: f64,
+    reference: f64,
+}
+
+impl Turns {
+    pub(crate) fn add(&mut self, value: f64, reference: f64) {
+        self.count += 1;
+        self.value += value;
+        self.reference += reference;
+    }
+
+    /// The means.
+    pub(crate) fn row(&self, name: &'static str, unit: &'static str, against: &str) -> Row {
+        let count = f64::from(self.count);
+        Row::new(name, unit, self.value / count, against, self.reference / count)
+    }
+}
+
 /// The measurements as text.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = format!(

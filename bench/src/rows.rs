@@ -1,6 +1,5 @@
 //! What each row measures, and against what.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -13,13 +12,16 @@ use tokio_util::sync::CancellationToken;
 use waybill::embedded::Servers;
 
 use crate::log::Log;
-use crate::report::Row;
+use crate::report::{Row, Turns};
 use crate::{Cli, append, contention, flow, http, large, memory, naive, pgbench, reading, rebuild};
 
 /// What people wait for at most until they see their own write, in milliseconds.
 const VISIBLE_MS: f64 = 25.0;
 /// Orders placed one after the other to see how soon they are visible.
 const VISIBLE_COUNT: usize = 300;
+
+/// How often a row and its reference are measured in turn.
+const TURNS: u32 = 4;
 
 /// The components, and the references measured so far.
 pub(crate) struct Bench<'a> {
@@ -32,7 +34,6 @@ pub(crate) struct Bench<'a> {
     /// Holds whole orders and nothing else; every projection follows it.
     followed: Log,
     payload: String,
-    plain: HashMap<u32, pgbench::Plain>,
     appended: Option<f64>,
     visible: Option<(f64, f64)>,
     drain: CancellationToken,
@@ -63,7 +64,6 @@ impl<'a> Bench<'a> {
             written,
             followed,
             payload: http::ORDER.to_owned(),
-            plain: HashMap::new(),
             appended: None,
             visible: None,
             drain,
@@ -96,73 +96,75 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// The raw limit at so many clients, measured once.
-    async fn plain(&mut self, clients: u32) -> Result<pgbench::Plain> {
-        if let Some(known) = self.plain.get(&clients) {
-            return Ok(*known);
-        }
-        let measured = pgbench::plain_inserts(
-            &self.written.owner,
-            &self.written.url,
-            self.folder,
-            &self.payload,
-            clients,
-            self.cli.seconds,
-        )
-        .await?;
-        self.plain.insert(clients, measured);
-        Ok(measured)
+    /// How long one of [`TURNS`] takes.
+    fn turn_s(&self) -> u32 {
+        (self.cli.seconds / TURNS).max(1)
+    }
+
+    /// The raw limit at so many clients.
+    async fn plain(&self, clients: u32) -> Result<pgbench::Plain> {
+        let (Log { owner, url, .. }, seconds) = (&self.written, self.turn_s());
+        pgbench::plain_inserts(owner, url, self.folder, &self.payload, clients, seconds).await
     }
 
     async fn append(&mut self, name: &'static str, callers: usize, clients: u32) -> Result<Row> {
-        let plain = self.plain(clients).await?;
-        let rate =
-            append::rate(&self.written.store, callers, self.cli.seconds.into(), &self.payload)
-                .await?;
-        if callers == 64 {
-            self.appended = Some(rate);
+        let mut turns = Turns::default();
+        for _ in 0..TURNS {
+            let plain = self.plain(clients).await?;
+            let (store, seconds) = (&self.written.store, self.turn_s().into());
+            turns.add(append::rate(store, callers, seconds, &self.payload).await?, plain.rate);
         }
-        let against = format!(
-            "pgbench, plain inserts, {clients} clients (latency {:.2} ms)",
-            plain.latency_ms
-        );
-        Ok(Row::new(name, "events/s", rate, against, plain.rate))
+        let against = format!("pgbench, plain inserts, {clients} clients");
+        let row = turns.row(name, "events/s", &against);
+        if callers == 64 {
+            self.appended = Some(row.value);
+        }
+        Ok(row)
     }
 
-    async fn latency(&mut self, name: &'static str) -> Result<Row> {
-        let plain = self.plain(1).await?;
-        let (store, seconds) = (&self.written.store, self.cli.seconds.into());
-        let rate = append::rate(store, 1, seconds, &self.payload).await?;
-        let against = "pgbench, plain inserts, 1 client (smaller is better)";
-        Ok(Row::new(name, "ms", 1000.0 / rate, against, plain.latency_ms))
+    async fn latency(&self, name: &'static str) -> Result<Row> {
+        let mut turns = Turns::default();
+        for _ in 0..TURNS {
+            let plain = self.plain(1).await?;
+            let (store, seconds) = (&self.written.store, self.turn_s().into());
+            let rate = append::rate(store, 1, seconds, &self.payload).await?;
+            turns.add(1000.0 / rate, plain.latency_ms);
+        }
+        Ok(turns.row(name, "ms", "pgbench, plain inserts, 1 client (smaller is better)"))
     }
 
-    async fn batches(&mut self, name: &'static str) -> Result<Row> {
-        let seconds = self.cli.seconds.into();
+    async fn batches(&self, name: &'static str) -> Result<Row> {
         self.plain(1).await?; // Makes the table.
-        let plain = append::unnest_rate(&self.written.owner, seconds, &self.payload).await?;
-        let rate = append::batch_rate(&self.written.store, seconds, &self.payload).await?;
-        let against = "insert … select unnest of 100 rows, 1 connection";
-        Ok(Row::new(name, "events/s", rate, against, plain))
+        let (Log { owner, store, .. }, seconds) = (&self.written, self.turn_s().into());
+        let mut turns = Turns::default();
+        for _ in 0..TURNS {
+            let plain = append::unnest_rate(owner, seconds, &self.payload).await?;
+            turns.add(append::batch_rate(store, seconds, &self.payload).await?, plain);
+        }
+        Ok(turns.row(name, "events/s", "insert … select unnest of 100 rows, 1 connection"))
     }
 
     async fn post_orders(&mut self, name: &'static str) -> Result<Row> {
-        let seconds = self.cli.seconds.into();
         self.plain(1).await?; // Makes the table.
         let naive = self.serve(naive::router(&self.written.url).await?).await?;
-        let plain = http::order_rate(naive, 64, seconds).await?;
         let address = self.serve(command_api::router(self.written.command_api())).await?;
-        let rate = http::order_rate(address, 64, seconds).await?;
-        let against = "an axum handler that does one plain insert, pool of 32";
-        Ok(Row::new(name, "orders/s", rate, against, plain))
+        let seconds = self.turn_s().into();
+        let mut turns = Turns::default();
+        for _ in 0..TURNS {
+            let plain = http::order_rate(naive, 64, seconds).await?;
+            turns.add(http::order_rate(address, 64, seconds).await?, plain);
+        }
+        Ok(turns.row(name, "orders/s", "an axum handler that does one plain insert, pool of 32"))
     }
 
-    async fn hot_sku(&mut self, name: &'static str) -> Result<Row> {
-        let (store, seconds) = (&self.written.store, self.cli.seconds.into());
-        let spread = contention::rate(store, contention::SKUS, seconds).await?;
-        let hot = contention::rate(store, 1, seconds).await?;
-        let against = "the same spread over 10,000 skus";
-        Ok(Row::new(name, "reservations/s", hot, against, spread))
+    async fn hot_sku(&self, name: &'static str) -> Result<Row> {
+        let (store, seconds) = (&self.written.store, self.turn_s().into());
+        let mut turns = Turns::default();
+        for _ in 0..TURNS {
+            let spread = contention::rate(store, contention::SKUS, seconds).await?;
+            turns.add(contention::rate(store, 1, seconds).await?, spread);
+        }
+        Ok(turns.row(name, "reservations/s", "the same spread over 10,000 skus"))
     }
 
     /// Sees to it that the followed log holds at least as many orders as the rebuild is for.
@@ -174,29 +176,37 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    async fn scan(&mut self, name: &'static str) -> Result<Row> {
+    async fn scan(&self, name: &'static str) -> Result<Row> {
         self.fill_followed().await?;
-        let plain = reading::copy_rate(&self.followed.owner).await?;
-        let rate = reading::scan_rate(&self.followed.store).await?;
-        let against = "COPY … TO STDOUT of the same rows, as text";
-        Ok(Row::new(name, "events/s", rate, against, plain))
+        let mut turns = Turns::default();
+        for _ in 0..TURNS {
+            let plain = reading::copy_rate(&self.followed.owner).await?;
+            turns.add(reading::scan_rate(&self.followed.store).await?, plain);
+        }
+        Ok(turns.row(name, "events/s", "COPY … TO STDOUT of the same rows, as text"))
     }
 
-    async fn load_long_stream(&mut self, name: &'static str) -> Result<Row> {
-        let (short_us, long_us) = reading::load_times(&self.written).await?;
-        let against = "a stream of 10 events (smaller is better)";
-        Ok(Row::new(name, "us", long_us, against, short_us))
+    async fn load_long_stream(&self, name: &'static str) -> Result<Row> {
+        let turns = reading::load_times(&self.written).await?;
+        Ok(turns.row(name, "us", "a stream of 10 events (smaller is better)"))
     }
 
     async fn large(&mut self, name: &'static str) -> Result<Row> {
-        let (servers, seconds) = (self.servers, self.cli.seconds.into());
-        let log = Log::open(servers, "large", &self.nats, &mut self.tasks, &self.drain).await?;
-        large::fill(&log.owner, large::SMALL).await?;
-        let small = append::rate(&log.store, 64, seconds, large::PAYLOAD).await?;
-        large::fill(&log.owner, self.cli.large_events).await?;
-        let rate = append::rate(&log.store, 64, seconds, large::PAYLOAD).await?;
-        let against = "the same at 100 thousand (smaller is better)";
-        Ok(Row::new(name, "us/event", 1e6 / rate, against, 1e6 / small))
+        let seconds = self.turn_s().into();
+        let mut logs = Vec::new();
+        for (log, events) in [("small", large::SMALL), ("large", self.cli.large_events)] {
+            let (tasks, drain) = (&mut self.tasks, &self.drain);
+            let log = Log::open(self.servers, log, &self.nats, tasks, drain).await?;
+            large::fill(&log.owner, events).await?;
+            logs.push(log.store);
+        }
+        let mut turns = Turns::default();
+        for _ in 0..TURNS {
+            let small = append::rate(&logs[0], 64, seconds, large::PAYLOAD).await?;
+            let large = append::rate(&logs[1], 64, seconds, large::PAYLOAD).await?;
+            turns.add(1e6 / large, 1e6 / small);
+        }
+        Ok(turns.row(name, "us/event", "the same at 100 thousand (smaller is better)"))
     }
 
     async fn memory(&mut self, name: &'static str) -> Result<Row> {

@@ -5,7 +5,9 @@ use aggregates::order::Order;
 use aggregates::payment::Payment;
 use aggregates::shipping::Shipping;
 use event_store::{AppendError, Error, ExecuteError, Fault, Meta, Reactor, Store};
-use schemas::{Category, Clock, Command, Fact, Position, Recorded, payment, saga, shipping};
+use schemas::{
+    Category, Clock, Command, Fact, Position, Recorded, inventory, payment, saga, shipping,
+};
 use uuid::Uuid;
 
 use crate::post::request_hash;
@@ -40,6 +42,9 @@ impl Inbox {
             } => store.create::<Payment>(&streams, command, meta).await,
             Command::Payment { command, .. } => {
                 store.execute::<Payment>(&streams, command, meta).await
+            }
+            Command::Inventory { command: command @ inventory::Command::Reserve { .. } } => {
+                store.create::<Inventory>(&streams, command, meta).await
             }
             Command::Inventory { command } => {
                 store.execute::<Inventory>(&streams, command, meta).await

@@ -18,8 +18,8 @@ const DELAY_MS_MAX: u64 = 50;
 /// Where the states come from that a command is decided on.
 #[derive(Clone, Copy, PartialEq)]
 enum Source {
-    /// The streams should not exist.
-    Nothing,
+    /// The first stream should not exist, so nobody looks; the others as for [`Source::Memory`].
+    New,
     /// Whatever is remembered, be it stale or still on its way: the log will tell.
     Memory,
     /// The log, and what others in this process have put on top of it since.
@@ -55,8 +55,8 @@ impl Store {
         self.repeat::<D>(Source::Memory, streams, command, meta).await
     }
 
-    /// The same for streams that should not exist yet: decides on the empty state first, and
-    /// loads only when it turns out otherwise.
+    /// The same where the first stream should not exist yet: decides without looking for it, and
+    /// loads it only when it turns out otherwise.
     ///
     /// # Errors
     /// See [`ExecuteError`].
@@ -66,7 +66,7 @@ impl Store {
         command: &D::Command,
         meta: &Meta,
     ) -> Result<Done, ExecuteError> {
-        self.repeat::<D>(Source::Nothing, streams, command, meta).await
+        self.repeat::<D>(Source::New, streams, command, meta).await
     }
 
     async fn repeat<D: Decider>(
@@ -98,20 +98,24 @@ impl Store {
         source: Source,
         streams: &[StreamId],
     ) -> Result<Vec<Known<D>>, Error> {
-        if source == Source::Nothing {
-            return Ok(streams.iter().map(|_| Known::default()).collect());
-        }
         let latest = |stream: &StreamId| self.cache().latest::<D>(*stream);
         let mut known: Vec<Option<Known<D>>> = match source {
-            Source::Memory => streams.iter().map(latest).collect(),
-            _ => streams.iter().map(|_| None).collect(),
+            Source::New | Source::Memory => streams.iter().map(latest).collect(),
+            Source::Latest | Source::Log => streams.iter().map(|_| None).collect(),
         };
+        if source == Source::New
+            && let Some(first) = known.first_mut()
+        {
+            first.get_or_insert_default();
+        }
         let missing = streams.iter().zip(&known).filter(|(_, known)| known.is_none());
         let missing: Vec<StreamId> = missing.map(|(stream, _)| *stream).collect();
         if !missing.is_empty() {
             let mut folded = self.fold(&missing).await?.into_iter();
-            for (stream, known) in streams.iter().zip(&mut known).filter(|(_, k)| k.is_none()) {
-                *known = folded.next();
+            for (stream, known) in streams.iter().zip(&mut known) {
+                if known.is_none() {
+                    *known = folded.next();
+                }
                 // While we looked, others may have decided on top of it: follow them.
                 if source != Source::Log
                     && let Some(later) = latest(stream)

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use schemas::Position;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
@@ -31,7 +30,6 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Link {
     pub(crate) connect: PgConnectOptions,
     pub(crate) head: watch::Sender<Position>,
-    pub(crate) poke: Option<(async_nats::Client, String)>,
 }
 
 /// One of the writer's connections. Batches of several lanes are on their way at once; Postgres
@@ -90,14 +88,10 @@ impl Lane {
             let round = Round::compose(&waiting, alone);
             match self.send(&waiting, &round).await {
                 Ok(Outcome::Written { head }) => {
-                    let head_now = head + round.included.last().map_or(0, |(_, events)| *events);
-                    let grown = self.announce(head_now);
+                    self.announce(head + round.included.last().map_or(0, |(_, events)| *events));
                     let answers = round.finish(&waiting, head);
                     waiting = settle(waiting, answers, resent);
                     alone = false;
-                    if grown {
-                        self.poke(head_now);
-                    }
                 }
                 Ok(Outcome::Stale(facts)) => {
                     let before = waiting.len();
@@ -149,7 +143,12 @@ impl Lane {
             Some(connection) => connection,
             None => connect_writer(&self.link.connect).await.map_err(Failure::Lost)?,
         };
-        let sent = statement::append(&mut connection, hint, waiting, round);
+        let sent = async {
+            match statement::append_one(&mut connection, hint, waiting).await? {
+                Some(outcome) => Ok(outcome),
+                None => statement::append(&mut connection, hint, waiting, round).await,
+            }
+        };
         let sent = match timeout(STATEMENT_TIME_MAX, sent).await {
             Ok(sent) => sent.map_err(Failure::from),
             Err(_) => Err(Failure::Lost(sqlx::Error::PoolTimedOut)),
@@ -161,22 +160,13 @@ impl Lane {
         sent
     }
 
-    /// Tells the readers of this process that the log has grown, unless they know.
-    fn announce(&self, head: Position) -> bool {
+    /// Tells the readers that the log has grown, unless they know.
+    fn announce(&self, head: Position) {
         self.link.head.send_if_modified(|known| {
             let grown = head > *known;
             *known = head.max(*known);
             grown
-        })
-    }
-
-    /// Tells the readers of other processes.
-    fn poke(&self, head: Position) {
-        if let Some((client, subject)) = &self.link.poke {
-            // A poke that would have to wait is not worth waiting for: readers also poll.
-            let poke = client.publish(subject.clone(), head.to_string().into());
-            let _ = poke.now_or_never();
-        }
+        });
     }
 
     /// Has the partitions made that the next appends need.

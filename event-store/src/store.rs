@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backlog::Backlog;
 use crate::cache::Cache;
+use crate::feed::wake;
 use crate::lane::Link;
 use crate::request::{self, Request};
 use crate::snapshot::Snapshots;
@@ -46,7 +47,7 @@ struct Shared {
 }
 
 impl Store {
-    /// Connects. `nats`, where given, is poked after every commit so that readers look at once:
+    /// Connects. `nats`, where given, is poked after commits so that readers look at once:
     /// a message on `poke.<log>` whose body is the new head in decimal digits.
     ///
     /// # Errors
@@ -82,9 +83,13 @@ impl Store {
         let (announce, head) = watch::channel(0);
         let backlog = Arc::new(Backlog::new());
         let (snapshots, snapshotter) = Snapshots::new(pool.clone());
-        let poke = nats.map(|client| (client, format!("poke.{log}")));
-        let link = Link { connect, head: announce, poke };
-        let writer = Writer::new(waiting, Arc::clone(&backlog), link, snapshotter);
+        let link = Link { connect, head: announce };
+        let mut writer = Writer::new(waiting, Arc::clone(&backlog), link);
+        writer.beside(|drain| snapshotter.run(drain));
+        if let Some(nats) = nats {
+            let poked = wake::poke(nats, log.clone(), head.clone());
+            writer.beside(|_| poked);
+        }
         let store = Self(Arc::new(Shared {
             log,
             history: History::hinted(pool, head.clone()),

@@ -6,12 +6,13 @@
 //! neither builds on the other, and which comes first does not matter.
 
 use std::collections::HashSet;
+use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -22,7 +23,6 @@ use crate::backlog::Backlog;
 use crate::lane::{Lane, Link};
 use crate::metrics;
 use crate::request::Request;
-use crate::snapshot::Snapshotter;
 
 /// The most commands in a batch.
 pub(crate) const BATCH_COMMANDS_MAX: usize = 512;
@@ -46,8 +46,18 @@ pub struct Writer {
     idle: Vec<Lane>,
     /// What is on its way in each lane.
     loads: [Load; LANES],
-    /// What runs beside it: the task that writes snapshots.
-    snapshotter: Option<Snapshotter>,
+    /// Whether the batch that came back last had several commands.
+    crowded: bool,
+    beside: Vec<Beside>,
+}
+
+/// A task that runs beside the writer, and ends when it does.
+struct Beside(Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>);
+
+impl fmt::Debug for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Beside")
+    }
 }
 
 /// The batch that a lane is busy with.
@@ -75,7 +85,6 @@ impl Writer {
         queue: mpsc::UnboundedReceiver<Request>,
         backlog: Arc<Backlog>,
         link: Link,
-        snapshotter: Snapshotter,
     ) -> Self {
         let link = Arc::new(link);
         let idle = (0..LANES).map(|number| Lane::new(number, Arc::clone(&link))).collect();
@@ -85,41 +94,53 @@ impl Writer {
             waiting: Vec::new(),
             idle,
             loads: <[Load; LANES]>::default(),
-            snapshotter: Some(snapshotter),
+            crowded: false,
+            beside: Vec::new(),
         }
     }
 
-    /// Writes batches until `drain` is cancelled and the queue is empty; and snapshots, in a task of
-    /// their own.
+    /// Has `task` run beside it. The task ends when its token is cancelled, or when nothing is
+    /// announced any more.
+    pub(crate) fn beside<F>(&mut self, task: impl FnOnce(CancellationToken) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.beside.push(Beside(Box::new(|drain| task(drain).boxed())));
+    }
+
+    /// Writes batches until `drain` is cancelled and the queue is empty; snapshots and pokes, in tasks
+    /// of their own.
     pub async fn run(mut self, drain: CancellationToken) {
         let mut beside = JoinSet::new();
-        if let Some(snapshotter) = self.snapshotter.take() {
-            beside.spawn(snapshotter.run(drain.clone()));
+        for Beside(task) in std::mem::take(&mut self.beside) {
+            beside.spawn(task(drain.clone()));
         }
         self.write_batches(drain).await;
-        // Nobody may offer any more: what is being written is finished, in a bounded time.
-        beside.join_next().await;
+        // What they are at is finished, in a bounded time.
+        while beside.join_next().await.is_some() {}
     }
 
     async fn write_batches(mut self, drain: CancellationToken) {
         let mut ahead = interval(AHEAD_EVERY);
         ahead.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut on_their_way = FuturesUnordered::new();
+        let mut on_their_way = Vec::with_capacity(LANES);
         let mut ended = false;
         while !ended || !self.waiting.is_empty() || !on_their_way.is_empty() {
             let room = (LANES * BATCH_COMMANDS_MAX).saturating_sub(self.waiting.len());
             tokio::select! {
                 biased;
                 () = drain.cancelled(), if !self.queue.is_closed() => self.queue.close(),
-                Some(lane) = on_their_way.next() => self.is_back(lane),
+                lane = next_back(&mut on_their_way) => self.is_back(lane),
                 _ = ahead.tick(), if !self.idle.is_empty() => {
                     on_their_way.extend(self.idle.pop().map(make_partitions));
                 }
                 received = self.queue.recv_many(&mut self.waiting, room),
                     if !ended && room > 0 && !self.idle.is_empty() => ended = received == 0,
             }
-            // Whoever has just been answered may already have its next command ready.
-            yield_now().await;
+            // Those who have just been answered may already have their next commands ready.
+            if self.crowded {
+                yield_now().await;
+            }
             while self.waiting.len() < LANES * BATCH_COMMANDS_MAX {
                 let Ok(request) = self.queue.try_recv() else { break };
                 self.waiting.push(request);
@@ -137,6 +158,7 @@ impl Writer {
 
     fn is_back(&mut self, lane: Lane) {
         let load = &mut self.loads[lane.number];
+        self.crowded = load.commands > 1;
         load.commands = 0;
         load.names.clear();
         self.idle.push(lane);
@@ -183,6 +205,21 @@ impl Writer {
         self.backlog.leave(batch.len(), bytes);
         batch
     }
+}
+
+/// Waits for whichever lane is back first. (`FuturesUnordered` wakes its task once more for every
+/// future that is not ready, and with it another thread: that was a thirtieth of a lone append.)
+async fn next_back(on_their_way: &mut Vec<BoxFuture<'static, Lane>>) -> Lane {
+    poll_fn(|context| {
+        for at in 0..on_their_way.len() {
+            if let Poll::Ready(lane) = on_their_way[at].as_mut().poll(context) {
+                drop(on_their_way.swap_remove(at));
+                return Poll::Ready(lane);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Has `lane` write a batch, and gives it back.

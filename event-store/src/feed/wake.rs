@@ -1,8 +1,29 @@
 //! How readers hear that the log has grown: from their own process, or from another one.
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 use schemas::Position;
 use tokio::sync::watch;
+use tokio::time::sleep;
+
+/// The shortest time between two pokes: what grows meanwhile is told together.
+const POKE_EVERY: Duration = Duration::from_millis(2);
+
+/// Pokes the readers of `log` in other processes whenever this one has appended, for as long as it
+/// does. A poke that NATS does not take is not sent again, since readers also poll.
+pub(crate) async fn poke(
+    nats: async_nats::Client,
+    log: String,
+    mut head: watch::Receiver<Position>,
+) {
+    let subject = format!("poke.{log}");
+    while head.changed().await.is_ok() {
+        let position = *head.borrow_and_update();
+        let _ = nats.publish(subject.clone(), position.to_string().into()).await;
+        sleep(POKE_EVERY).await;
+    }
+}
 
 /// Pokes of other processes; none where NATS cannot tell.
 pub(crate) type Pokes = Option<async_nats::Subscriber>;

@@ -76,6 +76,48 @@ async fn an_event_is_read_back_as_it_was_written() {
 }
 
 #[tokio::test]
+async fn what_is_written_alone_is_stored_like_what_is_written_together() {
+    const STORED: &str = "select jsonb_build_object( \
+            'stream', (select to_jsonb(s) - '{stream_id,first_position,last_position}'::text[] \
+                || jsonb_build_object('events', last_position - first_position + 1) \
+                from streams s where s.stream_id = $1), \
+            'events', (select jsonb_agg(to_jsonb(e) - '{position,slice,stream_id,event_id,command_id, \
+                correlation_id,causation_id,occurred_at,recorded_at}'::text[] order by position) \
+                from events e where e.stream_id = $1), \
+            'answer', (select to_jsonb(c) - '{command_id,stream_id,position,recorded_at}'::text[] \
+                from commands c where c.stream_id = $1 order by position desc limit 1))";
+    let (_, log) = log().await;
+    let stored = async |stream: StreamId| -> serde_json::Value {
+        sqlx::query_scalar(STORED).bind(stream.id).fetch_one(log.store.pool()).await.unwrap()
+    };
+    let (alone, together) = (order(), order());
+    for expected in 0..2 {
+        log.store.append(append(&[(alone, expected)], 1)).await.unwrap();
+    }
+    log.store.append(append(&[(together, 0)], 2)).await.unwrap();
+    let expected = stored(alone).await;
+    assert_eq!(expected["stream"]["version"], 2);
+    assert_eq!(expected["events"].as_array().unwrap().len(), 2);
+    assert_eq!(stored(together).await, expected);
+
+    // Who is alone and does not stand where it thinks changes nothing either.
+    for (wrong, current) in [(0, 2), (1, 2), (9, 2)] {
+        let error = log.store.append(append(&[(alone, wrong)], 1)).await.unwrap_err();
+        let found =
+            matches!(error, AppendError::Conflict { current: found, .. } if found == current);
+        assert!(found, "{wrong}: {error}");
+    }
+    let payment = StreamId::new(Category::Payment, alone.id);
+    let error = log.store.append(append(&[(payment, 2)], 1)).await.unwrap_err();
+    assert!(matches!(error, AppendError::Invalid(_)), "{error}");
+    let error = log.store.append(append(&[(payment, 0)], 1)).await.unwrap_err();
+    assert!(matches!(error, AppendError::Invalid(_)), "{error}");
+    assert_eq!(stored(alone).await, expected);
+    assert_eq!(log.store.head().await.unwrap(), 4);
+    log.end().await;
+}
+
+#[tokio::test]
 async fn a_command_is_answered_the_same_for_ever() {
     let (url, log) = log().await;
     let other = Log::open(&url).await;

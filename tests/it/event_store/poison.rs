@@ -4,6 +4,8 @@
 //! Method: the log's lock is held, so that a hundred good commands and the wrong ones wait for
 //! each other in the writer's queue; then it is let go.
 
+use std::collections::HashSet;
+
 use aggregates::payment::Payment;
 use event_store::{Append, AppendError, Done, Refused, Write};
 use futures_util::future::join_all;
@@ -69,8 +71,9 @@ async fn among_neighbours(
     let (ahead, wrong, behind, ()) = tokio::join!(ahead, wrong, behind, held.let_go());
     first.join_all().await;
 
-    let good: Vec<Done> = ahead.into_iter().chain(behind).map(|done| done.unwrap()).collect();
-    assert!(good.is_sorted_by_key(|done| done.position), "{good:?}");
+    // Two batches are on their way at once, so which of them comes first is not said.
+    let good = ahead.into_iter().chain(behind).map(|done| done.unwrap().position);
+    assert_eq!(good.collect::<HashSet<_>>().len(), NEIGHBOURS);
     let written = log.store.read(before + 1, 2000).await.unwrap();
     let mut batches: Vec<_> = written.iter().map(|event| event.recorded_at).collect();
     batches.dedup();
