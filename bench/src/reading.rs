@@ -5,7 +5,7 @@ use std::time::Duration;
 use aggregates::inventory::Inventory;
 use anyhow::{Result, ensure};
 use event_store::{Append, Options, Store, Write};
-use futures_util::{StreamExt as _, stream};
+use futures_util::StreamExt as _;
 use schemas::inventory::{Event, stock_stream};
 use schemas::{Event as _, Fact, Ids, Position, Quantity, Sku, StreamId};
 use sqlx::PgPool;
@@ -16,10 +16,6 @@ use crate::contention;
 use crate::log::Log;
 use crate::report::Turns;
 
-/// Events of a page of the scan.
-const PAGE: i64 = 4000;
-/// Pages that are read at once: one is decoded while the next is fetched.
-const PAGES_AT_ONCE: usize = 2;
 /// Events of the long stream, and of the short one.
 const LONG: usize = 10_000;
 const SHORT: usize = 10;
@@ -33,10 +29,7 @@ const LOADS: usize = 50;
 pub(crate) async fn scan_rate(store: &Store) -> Result<f64> {
     let head = store.head().await?;
     let started = Instant::now();
-    let pages = (0..head)
-        .step_by(usize::try_from(PAGE)?)
-        .map(|after| store.read(after, PAGE.min(head - after)));
-    let mut pages = stream::iter(pages).buffered(PAGES_AT_ONCE);
+    let mut pages = store.history().scan(0, head);
     let mut seen: Position = 0;
     while let Some(page) = pages.next().await {
         for event in page? {

@@ -224,7 +224,8 @@ impl Store {
             }
         }
         match (answer, refused) {
-            (Ok(Done { replayed: false, .. }), Some(refused)) => {
+            // One that cannot be kept, as about a stream of another category, is the answer all the same.
+            (Ok(Done { replayed: false, .. }) | Err(AppendError::Invalid(_)), Some(refused)) => {
                 Err(ExecuteError::Refused { refused, replayed: false })
             }
             (Ok(done), _) => Ok(Attempt::Done(done)),

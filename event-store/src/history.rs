@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use futures_util::{Stream, StreamExt as _, stream};
 use metrics::counter;
 use schemas::{
-    Category, CommandId, Decider, DecodeError, Event as _, EventId, Fact, Position, Recorded,
-    StreamId, Timestamp, Version,
+    Category, CommandId, Decider, Event as _, EventId, Fact, Position, Recorded, StreamId,
+    Timestamp, Version,
 };
-use sqlx::{FromRow, PgPool};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgPool, Row as _};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -20,6 +23,12 @@ use crate::snapshot::{EVERY_EVENTS, SLOW_FOLD, SLOW_FOLD_EVENTS_MIN, Shape};
 
 /// How many events of a stream are read at a time.
 const PAGE: i64 = 1000;
+
+/// How many events of the log a scan reads at a time.
+const SCAN_PAGE: usize = 4000;
+
+/// How many pages of a scan are on their way at once.
+const SCAN_PAGES_AHEAD: usize = 3;
 
 /// The log, to be read. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -50,12 +59,11 @@ pub struct Moment {
 }
 
 /// An event as it is stored, unread.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct Stored {
     /// Its place in the log.
     pub position: Position,
     /// Its place in the stream.
-    #[sqlx(rename = "stream_version")]
     pub version: Version,
     /// Its own id.
     pub event_id: Uuid,
@@ -76,34 +84,47 @@ pub struct Stored {
     /// W3C trace context of the request.
     pub traceparent: Option<String>,
     /// JSON.
-    #[sqlx(try_from = "Json<String>")]
     pub payload: String,
 }
 
-impl From<Json<String>> for String {
-    fn from(Json(text): Json<String>) -> Self {
-        text
-    }
-}
-
-#[derive(FromRow)]
 struct Row {
-    stream_id: Uuid,
-    category: String,
-    #[sqlx(flatten)]
+    stream: StreamId,
     event: Stored,
 }
 
-impl TryFrom<Row> for Arc<Recorded> {
-    type Error = DecodeError;
+/// By number, in the order in which [`History::read`] and [`History::rows`] name the columns: looking
+/// each up by its name was a tenth of a scan.
+impl<'r> FromRow<'r, PgRow> for Row {
+    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        let category = row.try_get::<&str, _>(2)?.parse::<Category>();
+        let category = category.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        Ok(Self {
+            stream: StreamId::new(category, row.try_get(1)?),
+            event: Stored {
+                position: row.try_get(0)?,
+                version: row.try_get(3)?,
+                event_id: row.try_get(4)?,
+                command_id: row.try_get(5)?,
+                correlation_id: row.try_get(6)?,
+                causation_id: row.try_get(7)?,
+                occurred_at: row.try_get(8)?,
+                recorded_at: row.try_get(9)?,
+                event_type: row.try_get(10)?,
+                actor: row.try_get(11)?,
+                traceparent: row.try_get(12)?,
+                payload: row.try_get::<Json<String>, _>(13)?.0,
+            },
+        })
+    }
+}
 
-    fn try_from(Row { stream_id, category, event }: Row) -> Result<Self, DecodeError> {
-        let category: Category = category.parse()?;
-        Ok(Self::new(Recorded {
+impl From<Row> for Arc<Recorded> {
+    fn from(Row { stream, event }: Row) -> Self {
+        Self::new(Recorded {
             position: event.position,
-            stream: StreamId::new(category, stream_id),
+            stream,
             version: event.version,
-            fact: Fact::decode(category, &event.event_type, &event.payload),
+            fact: Fact::decode(stream.category, &event.event_type, &event.payload),
             event_type: event.event_type,
             event_id: EventId::new(event.event_id),
             command_id: CommandId::new(event.command_id),
@@ -113,13 +134,12 @@ impl TryFrom<Row> for Arc<Recorded> {
             recorded_at: event.recorded_at,
             traceparent: event.traceparent,
             actor: event.actor,
-        }))
+        })
     }
 }
 
-fn recorded(rows: Vec<Row>) -> Result<Vec<Arc<Recorded>>, Error> {
-    let decoded: Result<_, DecodeError> = rows.into_iter().map(TryInto::try_into).collect();
-    decoded.map_err(|error| Error::Database(sqlx::Error::Decode(Box::new(error))))
+fn recorded(rows: Vec<Row>) -> Vec<Arc<Recorded>> {
+    rows.into_iter().map(Into::into).collect()
 }
 
 /// A stream on the way to being folded.
@@ -194,9 +214,8 @@ struct Step {
     event: Option<Happened>,
 }
 
-impl<'r> FromRow<'r, sqlx::postgres::PgRow> for Step {
-    fn from_row(row: &'r sqlx::postgres::PgRow) -> Result<Self, sqlx::Error> {
-        use sqlx::Row as _;
+impl<'r> FromRow<'r, PgRow> for Step {
+    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         let state: Option<Json<String>> = row.try_get("state")?;
         let taken: Option<Version> = row.try_get("taken")?;
         let position: Option<Position> = row.try_get("position")?;
@@ -243,11 +262,35 @@ impl History {
     pub async fn read(&self, after: Position, limit: i64) -> Result<Vec<Arc<Recorded>>, Error> {
         // Positions have no gaps, so the end of the range is known and other leaves are left alone.
         let rows = sqlx::query_as(
-            "select position, stream_id, stream_version, event_id, command_id, correlation_id, \
-             causation_id, occurred_at, recorded_at, category, event_type, actor, traceparent, payload \
-             from events where position > $1 and position <= $1 + $2 order by position",
+            "select position, stream_id, category, stream_version, event_id, command_id, \
+             correlation_id, causation_id, occurred_at, recorded_at, event_type, actor, traceparent, \
+             payload from events where position > $1 and position <= $1 + $2 order by position",
         );
-        recorded(rows.bind(after).bind(limit).fetch_all(&self.pool).await?)
+        Ok(recorded(rows.bind(after).bind(limit).fetch_all(&self.pool).await?))
+    }
+
+    /// Every event after `after` up to `until`, in order, a page at a time: the fastest way to read
+    /// much. Pages are fetched and decoded in tasks of their own, a few ahead of whoever takes them;
+    /// each item may be [`Error::Database`].
+    pub fn scan(
+        &self,
+        after: Position,
+        until: Position,
+    ) -> impl Stream<Item = Result<Vec<Arc<Recorded>>, Error>> + use<> {
+        let history = self.clone();
+        let starts = (after..until).step_by(SCAN_PAGE);
+        let pages = starts.map(move |start| {
+            let history = history.clone();
+            let limit = (until - start).min(i64::try_from(SCAN_PAGE).unwrap_or(i64::MAX));
+            let read = async move { history.read(start, limit).await };
+            async move {
+                let mut task = JoinSet::new(); // Ends with whoever waits for it.
+                task.spawn(read);
+                let page = task.join_next().await.and_then(Result::ok);
+                page.unwrap_or(Err(Error::Database(sqlx::Error::WorkerCrashed)))
+            }
+        });
+        stream::iter(pages).buffered(SCAN_PAGES_AHEAD)
     }
 
     /// At most `limit` events of a stream after version `after`, in order.
@@ -260,7 +303,7 @@ impl History {
         after: Version,
         limit: i64,
     ) -> Result<Vec<Arc<Recorded>>, Error> {
-        recorded(self.rows(stream, after, Version::MAX, limit).await?)
+        Ok(recorded(self.rows(stream, after, Version::MAX, limit).await?))
     }
 
     /// The same as they are stored, and none after version `until`.
@@ -286,8 +329,8 @@ impl History {
         limit: i64,
     ) -> Result<Vec<Row>, sqlx::Error> {
         sqlx::query_as(
-            "select e.position, e.stream_id, e.stream_version, e.event_id, e.command_id, \
-             e.correlation_id, e.causation_id, e.occurred_at, e.recorded_at, e.category, \
+            "select e.position, e.stream_id, e.category, e.stream_version, e.event_id, \
+             e.command_id, e.correlation_id, e.causation_id, e.occurred_at, e.recorded_at, \
              e.event_type, e.actor, e.traceparent, e.payload \
              from streams s cross join lateral ( \
                  select * from events e \

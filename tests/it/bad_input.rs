@@ -242,6 +242,18 @@ async fn ids(world: &World) {
     ] {
         refused(world, post(world, path, body), 400, "invalid_id", parameter).await;
     }
+    let half = r#"{"delta":1,"reason":"\ud800"}"#; // Of a surrogate pair.
+    let half = post(world, "/v1/stock/mug/adjust", half);
+    refused(world, half, 422, "validation_failed", "#/reason").await;
+    // The id of a stream of another category is nobody's here.
+    let sku = "select stream_id from streams where category = 'inventory' limit 1";
+    let sku: uuid::Uuid = sqlx::query_scalar(sku).fetch_one(world.pool()).await.unwrap();
+    for (path, body) in [
+        (format!("/v1/orders/ord_{}/cancel", sku.simple()), r#"{"reason":"customer"}"#),
+        (format!("/v1/fulfilment-orders/ful_{}/pack", sku.simple()), "{}"),
+    ] {
+        refused(world, post(world, &path, body), 404, "not_found", "").await;
+    }
     for Endpoint { path, good, .. } in endpoints().into_iter().filter(|e| e.path.contains('_')) {
         refused(world, post(world, &path, good), 404, "not_found", "").await;
     }

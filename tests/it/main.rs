@@ -15,6 +15,7 @@ mod chaos;
 mod delivery;
 mod event_store;
 mod metrics;
+mod overload;
 mod personal_data;
 mod proxy;
 mod services;

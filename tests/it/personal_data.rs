@@ -129,8 +129,13 @@ async fn assert_sealed_everywhere(world: &World) {
         assert_eq!(tables_with(pool, marker).await, [""; 0], "{marker}");
         assert_eq!(messages_with(world, marker).await.0, 0, "{marker}");
     }
-    // The platform's own folder: its log, and whatever else it may have left there.
+    // The platform's own folder: its log, the log as a file, and whatever else it may have left there.
     let folder = world.folder();
+    let export = folder.join("export.ndjson");
+    let _ = std::fs::remove_file(&export);
+    let file = export.to_str().unwrap();
+    succeeded(&waybill(world, &["log", "export", "--format", "ndjson", "--output", file]));
+    assert_eq!(files_with(folder, &[CONTROL]).iter().filter(|held| *held == file).count(), 1);
     let logs = files_with(folder, &["DEBUG"]);
     assert!(logs.iter().any(|file| file.ends_with("/waybill.log")), "{logs:?}");
     assert_eq!(files_with(folder, &MARKERS), [""; 0]);
