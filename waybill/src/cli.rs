@@ -45,6 +45,8 @@ pub(crate) enum Choice {
     Demo(Box<demo::Options>),
     /// Place, show or cancel an order through the APIs.
     Orders(operator::orders::Options),
+    /// Show what consumers could not take, and what waits behind it.
+    Parked(operator::parked::Options),
     /// Look into a stream of the log, now or at a moment of the past.
     Streams(operator::streams::Options),
     /// Show or destroy the key of a person's data, or change the master key.
@@ -71,6 +73,7 @@ impl Choice {
             Self::Log(options) => Box::pin(operator::log::run(*options)).await,
             Self::Demo(options) => Box::pin(demo::run(*options)).await,
             Self::Orders(options) => operator::orders::run(options).await,
+            Self::Parked(options) => operator::parked::run(options).await,
             Self::Streams(options) => operator::streams::run(options).await,
             Self::Subjects(options) => operator::subjects::run(options).await,
             Self::Schemas(options) => operator::schemas::run(options),

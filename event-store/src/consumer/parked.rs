@@ -6,8 +6,8 @@ use schemas::{Position, Recorded, StreamId, Timestamp};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-/// Parked streams that one call lists.
-const LIST_MAX: i64 = 1_000;
+/// Parked streams, or groups of them, that one call lists.
+pub const LIST_MAX: i64 = 1_000;
 
 /// Bytes of a reason that are kept.
 const REASON_BYTES_MAX: usize = 2_000;
@@ -35,19 +35,54 @@ pub struct Parked {
     pub waiting: i64,
 }
 
-/// What is parked, oldest first; at most 1,000 streams.
+/// Streams that one consumer parked and that probably have one cause.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct Group {
+    /// Whose progress it would have been.
+    pub consumer: String,
+    /// What they have in common.
+    pub fingerprint: String,
+    /// How many there are.
+    pub streams: i64,
+    /// Events that wait in all of them.
+    pub waiting: i64,
+    /// Since when the first is parked.
+    pub since: Timestamp,
+    /// Why not, in the words of the first.
+    pub reason: String,
+}
+
+/// What is parked, by consumer and cause, the most streams first; at most 1,000 groups.
 ///
 /// # Errors
 /// If the database is away.
-pub async fn list(pool: &PgPool) -> Result<Vec<Parked>, crate::Error> {
+pub async fn groups(pool: &PgPool) -> Result<Vec<Group>, crate::Error> {
+    let rows = sqlx::query_as(
+        "select consumer, fingerprint, count(*) as streams, sum(waiting)::bigint as waiting,
+                min(parked_at) as since, (array_agg(reason order by parked_at, key))[1] as reason
+         from parked_streams p, lateral (
+             select count(*) as waiting from parked_events e
+             where e.consumer = p.consumer and e.key = p.key) as held
+         group by consumer, fingerprint order by streams desc, consumer, fingerprint limit $1",
+    );
+    Ok(rows.bind(LIST_MAX).fetch_all(pool).await?)
+}
+
+/// What is parked, oldest first; at most 1,000 streams. Only those with this fingerprint, if one is
+/// given.
+///
+/// # Errors
+/// If the database is away.
+pub async fn list(pool: &PgPool, fingerprint: Option<&str>) -> Result<Vec<Parked>, crate::Error> {
     let rows = sqlx::query_as(
         "select consumer, key, stream_id, category, first_position, reason, fingerprint, parked_at,
                 (select count(*) from parked_events
                  where parked_events.consumer = parked_streams.consumer
                    and parked_events.key = parked_streams.key) as waiting
-         from parked_streams order by parked_at, consumer, key limit $1",
+         from parked_streams where $1::text is null or fingerprint = $1
+         order by parked_at, consumer, key limit $2",
     );
-    Ok(rows.bind(LIST_MAX).fetch_all(pool).await?)
+    Ok(rows.bind(fingerprint).bind(LIST_MAX).fetch_all(pool).await?)
 }
 
 /// How many streams each consumer has parked; those with none are left out.

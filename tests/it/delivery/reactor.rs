@@ -92,7 +92,7 @@ async fn poison_parks_its_key_and_nothing_of_it_overtakes() {
     check_order(&witness.testimony, &[good], 5, false);
     let told: Vec<_> = witness.testimony.lock().unwrap().clone();
     assert_eq!(told.iter().filter(|(key, _)| *key == bad).count(), 1);
-    let parked = parked::list(&log.database).await.unwrap();
+    let parked = parked::list(&log.database, None).await.unwrap();
     let [parked] = parked.as_slice() else { panic!("{parked:?}") };
     assert_eq!((parked.key, parked.first_position, parked.waiting), (bad, 4, 4));
     process.stop().await;
@@ -114,7 +114,7 @@ async fn a_fault_of_the_system_is_tried_again_until_it_is_gone() {
     witness.faults.down.store(false, Ordering::SeqCst);
     log.wait_for("witness", head).await;
     check_order(&witness.testimony, &keys, 3, false);
-    assert!(parked::list(&log.database).await.unwrap().is_empty());
+    assert!(parked::list(&log.database, None).await.unwrap().is_empty());
     process.stop().await;
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod health;
 pub(crate) mod log;
 pub(crate) mod migrate;
 pub(crate) mod orders;
+pub(crate) mod parked;
 pub(crate) mod projections;
 pub(crate) mod schemas;
 pub(crate) mod streams;
