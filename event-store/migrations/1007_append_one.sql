@@ -2,8 +2,8 @@
 -- thirds of the instructions, since it takes no array apart and looks at the stream and changes it in one
 -- step. For whoever is alone; gives the event's position.
 --
--- Null where the command was answered before, or the stream is not at `base`: then nothing is written,
--- and `log_append` says how things are.
+-- Null where the command was answered before, where the stream is not at `base`, or where the hint is too
+-- old to find the head with: then nothing is written, and `log_append` says how things are.
 create function log_append_one(
     hint           bigint, -- A position that the log surely has.
     command_id     uuid,
@@ -32,8 +32,7 @@ begin
     select e.position, e.recorded_at into head, at
     from events e where e.position between hint and hint + near order by e.position desc limit 1;
     if not found or head = hint + near then
-        select e.position, e.recorded_at into head, at from events e order by e.position desc limit 1;
-        head := coalesce(head, 0);
+        return null;
     end if;
     at := greatest(date_trunc('milliseconds', clock_timestamp()), at);
 

@@ -92,8 +92,8 @@ struct Row {
     event: Stored,
 }
 
-/// By number, in the order in which [`History::read`] and [`History::rows`] name the columns: looking
-/// each up by its name was a tenth of a scan.
+/// By number, in the order in which [`History::read`] and [`History::rows`] name the columns: a scan
+/// has better things to do than to look each up by its name.
 impl<'r> FromRow<'r, PgRow> for Row {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         let category = row.try_get::<&str, _>(2)?.parse::<Category>();

@@ -208,7 +208,7 @@ impl Writer {
 }
 
 /// Waits for whichever lane is back first. (`FuturesUnordered` wakes its task once more for every
-/// future that is not ready, and with it another thread: that was a thirtieth of a lone append.)
+/// future that is not ready, and with it another thread.)
 async fn next_back(on_their_way: &mut Vec<BoxFuture<'static, Lane>>) -> Lane {
     poll_fn(|context| {
         for at in 0..on_their_way.len() {

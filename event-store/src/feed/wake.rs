@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use schemas::Position;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -11,7 +11,7 @@ use tokio::time::sleep;
 const POKE_EVERY: Duration = Duration::from_millis(2);
 
 /// Pokes the readers of `log` in other processes whenever this one has appended, for as long as it
-/// does. A poke that NATS does not take is not sent again, since readers also poll.
+/// does. A poke that would have to wait for NATS is left out, since readers also poll.
 pub(crate) async fn poke(
     nats: async_nats::Client,
     log: String,
@@ -20,7 +20,7 @@ pub(crate) async fn poke(
     let subject = format!("poke.{log}");
     while head.changed().await.is_ok() {
         let position = *head.borrow_and_update();
-        let _ = nats.publish(subject.clone(), position.to_string().into()).await;
+        let _ = nats.publish(subject.clone(), position.to_string().into()).now_or_never();
         sleep(POKE_EVERY).await;
     }
 }

@@ -50,6 +50,25 @@ async fn positions_have_no_gaps_whoever_writes() {
 }
 
 #[tokio::test]
+async fn a_scan_gives_every_event_of_its_range_once_and_in_order() {
+    const PAGE: usize = 4000;
+    let (_, log) = log().await;
+    for _ in 0..9 {
+        log.store.append(append(&[(order(), 0)], 1000)).await.unwrap();
+    }
+    let history = log.store.history();
+    for (after, until) in [(0, 9000), (2, 8500), (3999, 4000), (5, 5), (0, 8000), (9, 3)] {
+        let pages: Vec<_> = history.scan(after, until).map(Result::unwrap).collect().await;
+        assert!(pages.iter().all(|page| (1..=PAGE).contains(&page.len())), "{after} to {until}");
+        let positions = pages.iter().flatten().map(|event| event.position);
+        assert!(positions.eq(after + 1..=until), "{after} to {until}");
+    }
+    log.store.pool().close().await;
+    assert!(history.scan(0, 9000).any(async |page| page.is_err()).await);
+    log.end().await;
+}
+
+#[tokio::test]
 async fn an_event_is_read_back_as_it_was_written() {
     let (_, log) = log().await;
     let stream = order();
