@@ -20,6 +20,7 @@ const TOO_MANY: usize = 100;
 /// beyond it have to hear while the others still wait. Then it is let go.
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_the_bound_callers_are_turned_away_at_once_and_the_others_are_answered() {
+    waybill::open_files::raise(); // This test has a connection for every caller.
     let world = World::start().await;
     let mut held = PgConnection::connect(world.database_url()).await.unwrap();
     let lock = sqlx::query("select pg_advisory_lock(24560174593821772)");

@@ -21,6 +21,7 @@ mod endpoints;
 mod exit;
 mod health;
 mod metrics;
+pub mod open_files;
 mod operator;
 mod options;
 mod output;
@@ -39,6 +40,7 @@ use clap::Parser as _;
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    open_files::raise();
     let ended = telemetry::start(&cli.telemetry).and_then(|()| {
         // Nobody else chooses a TLS provider, so this cannot fail twice.
         let _ = rustls::crypto::ring::default_provider().install_default();

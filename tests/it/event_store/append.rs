@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use event_store::{AppendError, Refused, Store, Write};
+use event_store::{AppendError, Options, Refused, Store, Write};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use schemas::{Category, Encoded, Recorded, StreamId};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::{Log, append, events, log, order, superuser};
 
@@ -459,4 +462,26 @@ async fn beyond_the_queue_callers_are_refused_at_once_and_the_accepted_are_answe
     assert_eq!(log.store.queue().0, 0);
     drop(answers);
     log.end().await;
+}
+
+/// Goal: a process can be stopped while NATS is away, however much it has appended meanwhile.
+/// Method: a client that has nobody to connect to, and room for one message, so that the second poke
+/// would have to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_ends_though_nats_takes_no_poke() {
+    let (url, log) = log().await;
+    log.end().await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = async_nats::ConnectOptions::new().retry_on_initial_connect().client_capacity(1);
+    let nobody = nobody.connect(format!("nats://127.0.0.1:{port}")).await.unwrap();
+    let options = Options { database_url: url, log: "main".to_owned(), connections_max: 4 };
+    let (store, writer) = Store::open(&options, Some(nobody)).await.unwrap();
+    let (drain, mut tasks) = (CancellationToken::new(), JoinSet::new());
+    tasks.spawn(writer.run(drain.clone()));
+    for _ in 0..50 {
+        store.append(append(&[(order(), 0)], 1)).await.unwrap();
+    }
+    drain.cancel();
+    let ended = timeout(Duration::from_mins(1), tasks.join_next()).await;
+    ended.expect("the writer does not end").unwrap().unwrap();
 }
