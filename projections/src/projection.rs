@@ -21,6 +21,10 @@ pub trait Projection: Send + Sync + 'static {
     /// read before it is written.
     const WRITES_ONCE: bool = false;
 
+    /// Whether events of several streams touch one row, as those of every order touch the sales of
+    /// a day. Then one worker folds them all: streams are spread over workers, rows are not.
+    const SHARED_ROWS: bool = false;
+
     /// One row.
     type Row: Row;
 
