@@ -7,6 +7,8 @@
 
 mod backoff;
 mod checkpoint;
+mod crew;
+mod lease;
 pub mod parked;
 mod projector;
 mod reactor;
@@ -20,7 +22,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 pub(crate) use backoff::Backoff;
-pub use checkpoint::{Progress, positions};
+pub use checkpoint::{Health, Progress, positions};
+pub use crew::{WORKERS_MAX, scale};
 pub use projector::run_projector;
 pub use reactor::run_reactor;
 
@@ -58,15 +61,21 @@ impl From<sqlx::Error> for Fault {
 }
 
 /// A consumer whose effect is rows: they move in one transaction with its checkpoint.
-pub trait Projector: Send + 'static {
+pub trait Projector: Send + Sync + 'static {
     /// The name of its checkpoint.
     fn name(&self) -> &str;
+
+    /// Whether it may be spread over several workers, each with a part of the streams. Not where
+    /// events of several streams change one row.
+    fn spreads(&self) -> bool {
+        true
+    }
 
     /// Writes what `events` mean. Events are in order, without holes, each seen once; those of
     /// parked streams are left out. After a fault everything is rolled back, and the same events
     /// come again, perhaps fewer at a time.
     fn apply(
-        &mut self,
+        &self,
         tx: &mut PgConnection,
         events: &[Arc<Recorded>],
     ) -> impl Future<Output = Result<(), Fault>> + Send;

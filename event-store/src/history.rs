@@ -269,6 +269,22 @@ impl History {
         Ok(recorded(rows.bind(after).bind(limit).fetch_all(&self.pool).await?))
     }
 
+    /// The events at these positions, in order.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub(crate) async fn read_these(
+        &self,
+        positions: &[Position],
+    ) -> Result<Vec<Arc<Recorded>>, Error> {
+        let rows = sqlx::query_as(
+            "select position, stream_id, category, stream_version, event_id, command_id, \
+             correlation_id, causation_id, occurred_at, recorded_at, event_type, actor, traceparent, \
+             payload from events where position = any($1) order by position",
+        );
+        Ok(recorded(rows.bind(positions).fetch_all(&self.pool).await?))
+    }
+
     /// Every event after `after` up to `until`, in order, a page at a time: the fastest way to read
     /// much. Pages are fetched and decoded in tasks of their own, a few ahead of whoever takes them;
     /// each item may be [`Error::Database`].

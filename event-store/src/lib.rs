@@ -185,7 +185,8 @@ mod writer;
 
 pub use append::{Append, Done, Meta, Refused, Write};
 pub use consumer::{
-    Fault, Progress, Projector, Reactor, parked, positions, run_projector, run_reactor,
+    Fault, Health, Progress, Projector, Reactor, WORKERS_MAX, parked, positions, run_projector,
+    run_reactor, scale,
 };
 pub use error::{AppendError, Error, ExecuteError};
 pub use feed::wire::{HEADERS, Header, HeaderValue};
@@ -194,7 +195,7 @@ pub use history::{At, History, Moment, Stored};
 pub use load::Loaded;
 pub use metrics::{describe as describe_metrics, observe_pool, observe_relay};
 pub use relay::Relay;
-pub use slice::{SLICES, slice};
+pub use slice::{SLICES, Slices, slice};
 pub use store::{Options, Store};
 pub use vault::{
     Erasure, KEPT, MasterKey, MasterKeyError, MasterKeys, Rewrapped, SubjectKey, Subjects, Vault,

@@ -8,16 +8,18 @@
 //! To add one more: 1. a constant with its name here and a line in [`describe`]; 2. a line in
 //! one of the three, or a macro of `metrics` where it happens; 3. a line in `docs/running.md`.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use schemas::Position;
-use sqlx::{FromRow, PgPool};
+use sqlx::PgPool;
 use tokio::sync::watch;
 
-use crate::{Error, FeedHandle, Store, backlog};
+use crate::{Error, FeedHandle, Health, Progress, Store, backlog, parked, positions};
 
 const LOG_HEAD: &str = "waybill_log_head_position";
 pub(crate) const LOG_AHEAD: &str = "waybill_log_partitions_ahead";
@@ -25,6 +27,10 @@ const CONSUMER_POSITION: &str = "waybill_consumer_position";
 const CONSUMER_LAG_EVENTS: &str = "waybill_consumer_lag_events";
 const CONSUMER_LAG_SECONDS: &str = "waybill_consumer_lag_seconds";
 const CONSUMER_PARKED: &str = "waybill_consumer_parked_streams";
+const CONSUMER_WORKERS: &str = "waybill_consumer_workers";
+const CONSUMER_STUCK: &str = "waybill_consumer_stuck_workers";
+const WORKER_LAG_EVENTS: &str = "waybill_consumer_worker_lag_events";
+const WORKER_LAG_SECONDS: &str = "waybill_consumer_worker_lag_seconds";
 const RELAY_LEADING: &str = "waybill_relay_leading_flag";
 const RELAY_POSITION: &str = "waybill_relay_position";
 const RELAY_LAG: &str = "waybill_relay_lag_events";
@@ -62,6 +68,18 @@ pub fn describe() {
     describe_gauge!(CONSUMER_LAG_EVENTS, Unit::Count, "Events that the consumer has yet to take");
     describe_gauge!(CONSUMER_LAG_SECONDS, Unit::Seconds, "Age of the oldest event yet to take");
     describe_gauge!(CONSUMER_PARKED, Unit::Count, "Streams that wait for a person");
+    describe_gauge!(CONSUMER_WORKERS, Unit::Count, "Workers that the consumer is spread over");
+    describe_gauge!(
+        CONSUMER_STUCK,
+        Unit::Count,
+        "Workers that have events to take and do not move"
+    );
+    describe_gauge!(WORKER_LAG_EVENTS, Unit::Count, "Events that one worker has yet to take");
+    describe_gauge!(
+        WORKER_LAG_SECONDS,
+        Unit::Seconds,
+        "Age of the oldest event it has yet to take"
+    );
     describe_gauge!(RELAY_LEADING, "Whether this process publishes the log: 1 or 0");
     describe_gauge!(RELAY_POSITION, "Last position that was published; while this process leads");
     describe_gauge!(RELAY_LAG, Unit::Count, "Events yet to be published; while this process leads");
@@ -107,15 +125,6 @@ pub(crate) fn batch_written(commands: usize, took: Duration) {
     histogram!(APPEND_SECONDS).record(took);
 }
 
-/// Where one consumer stands.
-#[derive(FromRow)]
-struct Standing {
-    consumer: String,
-    position: Position,
-    lag_seconds: i64,
-    parked: i64,
-}
-
 impl Store {
     /// Looks at the log, its consumers, and what this process holds, and tells the head.
     ///
@@ -136,31 +145,45 @@ impl Store {
         gauge!(STATE_CACHE_MAX).set(count(remembered_max));
         let head = self.head().await?;
         gauge!(LOG_HEAD).set(number(head));
-        observe_consumers(self.pool(), head).await?;
+        observe_consumers(self.pool()).await?;
         Ok(head)
     }
 }
 
 /// Looks at the consumers, by the log and not by their own word.
-async fn observe_consumers(pool: &PgPool, head: Position) -> Result<(), sqlx::Error> {
-    let standings: Vec<Standing> = sqlx::query_as(
-        "select c.consumer, c.position,
-                greatest(coalesce(extract(epoch from clock_timestamp() - (
-                    select e.recorded_at from events e where e.position = c.position + 1
-                )), 0), 0)::bigint as lag_seconds,
-                (select count(*) from parked_streams p where p.consumer = c.consumer) as parked
-         from checkpoints c order by c.consumer",
-    )
-    .fetch_all(pool)
-    .await?;
-    for Standing { consumer, position, lag_seconds, parked } in standings {
-        let lag = (head - position).max(0);
-        gauge!(CONSUMER_POSITION, "consumer" => consumer.clone()).set(number(position));
-        gauge!(CONSUMER_LAG_EVENTS, "consumer" => consumer.clone()).set(number(lag));
-        gauge!(CONSUMER_LAG_SECONDS, "consumer" => consumer.clone()).set(number(lag_seconds));
-        gauge!(CONSUMER_PARKED, "consumer" => consumer).set(number(parked));
+async fn observe_consumers(pool: &PgPool) -> Result<(), Error> {
+    let parked: HashMap<String, i64> = parked::counts(pool).await?.into_iter().collect();
+    let parts = positions(pool).await?;
+    for workers in parts.chunk_by(|one, other| one.consumer == other.consumer) {
+        let consumer = &workers[0].consumer;
+        let set = |name: &'static str, value: Option<i64>| {
+            gauge!(name, "consumer" => consumer.clone()).set(number(value.unwrap_or(0)));
+        };
+        set(CONSUMER_POSITION, workers.iter().map(|part| part.position).min());
+        set(CONSUMER_LAG_EVENTS, workers.iter().map(Progress::lag_events).max());
+        set(CONSUMER_LAG_SECONDS, workers.iter().map(|part| part.lag_seconds).max());
+        set(CONSUMER_PARKED, parked.get(consumer).copied());
+        let stuck = workers.iter().filter(|part| part.health() == Health::Stuck);
+        set(CONSUMER_STUCK, i64::try_from(stuck.count()).ok());
+        set(CONSUMER_WORKERS, i64::try_from(workers.len()).ok());
+        observe_workers(consumer, workers);
     }
     Ok(())
+}
+
+/// Looks at the workers of one consumer. A worker that is no more lags behind nothing.
+fn observe_workers(consumer: &str, workers: &[Progress]) {
+    static SEEN: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let most = seen.entry(consumer.to_owned()).or_default();
+    *most = workers.len().max(*most);
+    for index in 0..*most {
+        let labels = [("consumer", consumer.to_owned()), ("worker", index.to_string())];
+        let (events, seconds) =
+            workers.get(index).map_or((0, 0), |part| (part.lag_events(), part.lag_seconds));
+        gauge!(WORKER_LAG_EVENTS, &labels).set(number(events));
+        gauge!(WORKER_LAG_SECONDS, &labels).set(number(seconds));
+    }
 }
 
 /// Looks at a pool of connections, named as people tell it from others.

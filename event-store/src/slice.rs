@@ -1,9 +1,67 @@
 //! Into which slice a stream falls, so that one consumer can be spread over several workers.
 
+use std::fmt;
+
 use uuid::Uuid;
 
 /// How many slices there are. Fixed for ever: it is stored with every event.
 pub const SLICES: u64 = 1024;
+
+/// Slices side by side, of which one worker takes care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slices {
+    from: i16,
+    before: i16,
+}
+
+impl Slices {
+    /// Every slice there is.
+    pub const ALL: Self = Self { from: 0, before: 1024 };
+
+    /// The slices from `from` on that lie before `before`.
+    #[must_use]
+    pub const fn new(from: i16, before: i16) -> Self {
+        Self { from, before }
+    }
+
+    /// Cuts all slices into so many ranges, as even as can be, in order.
+    pub(crate) fn cut(ranges: i16) -> Vec<Self> {
+        let all = i32::from(Self::ALL.before);
+        let edge = |n: i16| i16::try_from(all * i32::from(n) / i32::from(ranges));
+        let edges: Vec<i16> = (0..=ranges).map_while(|n| edge(n).ok()).collect();
+        edges.windows(2).map(|pair| Self::new(pair[0], pair[1])).collect()
+    }
+
+    /// The first slice.
+    #[must_use]
+    pub const fn from(self) -> i16 {
+        self.from
+    }
+
+    /// The first slice that is beyond.
+    #[must_use]
+    pub const fn before(self) -> i16 {
+        self.before
+    }
+
+    /// Whether the slice of this stream (or key) is among them.
+    #[must_use]
+    pub fn holds(self, stream: Uuid) -> bool {
+        self == Self::ALL || (self.from..self.before).contains(&slice(stream))
+    }
+
+    /// Whether all of `other` is among them.
+    pub(crate) const fn covers(self, other: Self) -> bool {
+        self.from <= other.from && other.before <= self.before
+    }
+}
+
+/// The first and the last, as `0-511`.
+impl fmt::Display for Slices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.from, self.before - 1)
+    }
+}
 
 /// The slice of a stream, from 0 to [`SLICES`] − 1.
 ///
@@ -33,6 +91,20 @@ mod tests {
             [(0, 988), (1, 11), (0x0197_5b0c_7f00_7000_8000_0000_0000_0001, 33), (u128::MAX, 349)];
         let found = golden.map(|(id, _)| (id, slice(Uuid::from_u128(id))));
         assert_eq!(found, golden);
+    }
+
+    #[test]
+    fn ranges_lie_side_by_side_and_cover_everything() {
+        for count in 1..=64 {
+            let ranges = Slices::cut(count);
+            assert_eq!(ranges.len(), usize::try_from(count).unwrap());
+            assert_eq!((ranges[0].from(), ranges[ranges.len() - 1].before()), (0, 1024));
+            assert!(ranges.windows(2).all(|pair| pair[0].before() == pair[1].from()));
+            assert!(ranges.iter().all(|range| range.before() - range.from() >= 16));
+            let id = Uuid::from_u128(0x0197_5b0c_7f00_7000_8000_0000_0000_0001);
+            assert_eq!(ranges.iter().filter(|range| range.holds(id)).count(), 1);
+        }
+        assert_eq!(Slices::cut(2)[1].to_string(), "512-1023");
     }
 
     #[test]

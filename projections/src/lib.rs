@@ -40,11 +40,11 @@ pub mod stock_level;
 
 pub use live::Live;
 pub use migrate::migrate;
-pub use position::{Freshness, WaitError, positions};
+pub use position::{Freshness, Reached, WaitError, positions};
 pub use projection::{Keys, Projection};
 pub use rebuild::{Progress, RebuildError, Rebuilt, fingerprint, rebuild, rollback};
 pub use registry::{names, run_all};
-pub use status::{Status, list};
+pub use status::{Status, Worker, list};
 pub use words::UnknownWord;
 
 /// The name of the consumer that keeps the read model `name` up to date.

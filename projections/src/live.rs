@@ -36,11 +36,11 @@ impl<P: Projection> Projector for Live<P> {
         &self.name
     }
 
-    async fn apply(
-        &mut self,
-        tx: &mut PgConnection,
-        events: &[Arc<Recorded>],
-    ) -> Result<(), Fault> {
+    fn spreads(&self) -> bool {
+        !P::SHARED_ROWS
+    }
+
+    async fn apply(&self, tx: &mut PgConnection, events: &[Arc<Recorded>]) -> Result<(), Fault> {
         for event in events {
             if let Some(why) = unreadable::<P>(event) {
                 return Err(Fault::Poison { position: event.position, why: why.to_owned() });

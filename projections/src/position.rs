@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use event_store::Slices;
 use schemas::Position;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, watch};
+use uuid::Uuid;
 
 use crate::{checkpoint, registry};
 
@@ -26,28 +28,52 @@ pub enum WaitError {
     Database(#[from] sqlx::Error),
 }
 
-/// The position of every read model, by name.
+/// How far the workers of one read model are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reached(Vec<(Slices, Position)>);
+
+impl Reached {
+    /// What all of them have seen; 0 while there is none.
+    #[must_use]
+    pub fn all(&self) -> Position {
+        self.0.iter().map(|(_, position)| *position).min().unwrap_or(0)
+    }
+
+    /// What the one has seen that folds this stream; what all have seen where none is named.
+    #[must_use]
+    pub fn of(&self, stream: Option<Uuid>) -> Position {
+        let owner = stream.and_then(|id| self.0.iter().find(|(slices, _)| slices.holds(id)));
+        owner.map_or_else(|| self.all(), |(_, position)| *position)
+    }
+}
+
+/// How far every read model is, by name.
 ///
 /// # Errors
 /// Where the database is away.
-pub async fn positions(pool: &PgPool) -> Result<HashMap<&'static str, Position>, sqlx::Error> {
+pub async fn positions(pool: &PgPool) -> Result<HashMap<&'static str, Reached>, sqlx::Error> {
     let names = registry::names();
     let consumers: Vec<_> = names.iter().map(|name| checkpoint(name)).collect();
-    let found: Vec<(String, Position)> =
-        sqlx::query_as("select consumer, position from checkpoints where consumer = any($1)")
-            .bind(&consumers)
-            .fetch_all(pool)
-            .await?;
-    let found: HashMap<_, _> = found.into_iter().collect();
-    let position = |consumer| found.get(consumer).copied().unwrap_or_default();
-    Ok(names.into_iter().zip(consumers.iter().map(position)).collect())
+    let found: Vec<(String, i16, i16, Position)> = sqlx::query_as(
+        "select consumer, from_slice, before_slice, position from checkpoints
+         where consumer = any($1)",
+    )
+    .bind(&consumers)
+    .fetch_all(pool)
+    .await?;
+    let mut reached: HashMap<String, Reached> = HashMap::new();
+    for (consumer, from, before, position) in found {
+        reached.entry(consumer).or_default().0.push((Slices::new(from, before), position));
+    }
+    let reached = consumers.iter().map(|name| reached.remove(name).unwrap_or_default());
+    Ok(names.into_iter().zip(reached).collect())
 }
 
 /// Knows how far the read models are. However many wait, one of them looks for all.
 #[derive(Debug)]
 pub struct Freshness {
     pool: PgPool,
-    seen: watch::Sender<HashMap<&'static str, Position>>,
+    seen: watch::Sender<HashMap<&'static str, Reached>>,
     looking: Mutex<()>,
 }
 
@@ -58,39 +84,53 @@ impl Freshness {
         Self { pool, seen: watch::Sender::new(HashMap::new()), looking: Mutex::new(()) }
     }
 
-    /// Where the read model `name` is now. What is read after this has seen that position.
+    /// Where the read model `name` is now; where the worker of `stream` is, if one is named. What
+    /// is read after this has seen that position.
     ///
     /// # Errors
     /// Where the database is away.
-    pub async fn position(&self, name: &str) -> Result<Position, sqlx::Error> {
-        let position = sqlx::query_scalar("select position from checkpoints where consumer = $1")
-            .bind(checkpoint(name))
-            .fetch_optional(&self.pool)
-            .await?;
+    pub async fn position(
+        &self,
+        name: &str,
+        stream: Option<Uuid>,
+    ) -> Result<Position, sqlx::Error> {
+        let position = sqlx::query_scalar(
+            "select min(position) from checkpoints
+             where consumer = $1 and ($2::smallint is null
+                 or from_slice <= $2 and $2 < before_slice)",
+        );
+        let position = position.bind(checkpoint(name)).bind(stream.map(event_store::slice));
+        let position: Option<Position> = position.fetch_one(&self.pool).await?;
         Ok(position.unwrap_or_default())
     }
 
     /// Waits until the read model `name` has seen `position`, at most for `patience`, and says
-    /// where it is.
+    /// where it is. Where the rows that matter fold one `stream`, only its worker is waited for.
     ///
     /// # Errors
     /// [`WaitError`].
     pub async fn wait(
         &self,
         name: &str,
+        stream: Option<Uuid>,
         position: Position,
         patience: Duration,
     ) -> Result<Position, WaitError> {
-        match tokio::time::timeout(patience, self.reach(name, position)).await {
+        match tokio::time::timeout(patience, self.reach(name, stream, position)).await {
             Ok(reached) => Ok(reached?),
-            Err(_) => Err(WaitError::Behind { position: self.seen(name) }),
+            Err(_) => Err(WaitError::Behind { position: self.seen(name, stream) }),
         }
     }
 
-    async fn reach(&self, name: &str, position: Position) -> Result<Position, sqlx::Error> {
+    async fn reach(
+        &self,
+        name: &str,
+        stream: Option<Uuid>,
+        position: Position,
+    ) -> Result<Position, sqlx::Error> {
         let mut news = self.seen.subscribe();
         loop {
-            let seen = news.borrow_and_update().get(name).copied().unwrap_or_default();
+            let seen = news.borrow_and_update().get(name).map_or(0, |seen| seen.of(stream));
             if seen >= position {
                 return Ok(seen);
             }
@@ -98,23 +138,43 @@ impl Freshness {
                 biased;
                 // The sender is ours: it cannot be gone.
                 _ = news.changed() => {}
-                _looking = self.looking.lock() => self.look(name, position).await?,
+                _looking = self.looking.lock() => self.look(name, stream, position).await?,
             }
         }
     }
 
     /// Looks for everybody until `name` has seen `position`.
-    async fn look(&self, name: &str, position: Position) -> Result<(), sqlx::Error> {
+    async fn look(
+        &self,
+        name: &str,
+        stream: Option<Uuid>,
+        position: Position,
+    ) -> Result<(), sqlx::Error> {
         loop {
             self.seen.send_replace(positions(&self.pool).await?);
-            if self.seen(name) >= position {
+            if self.seen(name, stream) >= position {
                 return Ok(());
             }
             tokio::time::sleep(POLL_EVERY).await;
         }
     }
 
-    fn seen(&self, name: &str) -> Position {
-        self.seen.borrow().get(name).copied().unwrap_or_default()
+    fn seen(&self, name: &str, stream: Option<Uuid>) -> Position {
+        self.seen.borrow().get(name).map_or(0, |seen| seen.of(stream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asks_for_one_stream_waits_for_its_worker_alone() {
+        let reached = Reached(vec![(Slices::new(0, 512), 7), (Slices::new(512, 1024), 3)]);
+        assert_eq!(reached.all(), 3);
+        // Slices 988 and 11.
+        assert_eq!(reached.of(Some(Uuid::from_u128(0))), 3);
+        assert_eq!(reached.of(Some(Uuid::from_u128(1))), 7);
+        assert_eq!((Reached::default().all(), reached.of(None)), (0, 3));
     }
 }

@@ -12,8 +12,9 @@ use projections::{Freshness, WaitError};
 use schemas::{Personal, PersonalData};
 use serde::Serialize;
 use sqlx::PgPool;
+use uuid::Uuid;
 use web::{
-    Cursors, ETag, IfNoneMatch, Json, MinPosition, PreferWait, Problem, ProjectionPosition, Trust,
+    Cursors, ETag, IfNoneMatch, Json, MinPosition, Prefer, Problem, ProjectionPosition, Trust,
 };
 
 /// The state of the router. Cheap to clone.
@@ -32,6 +33,8 @@ pub(crate) struct Api {
 pub(crate) struct Wanted {
     min_position: Option<i64>,
     patience: Duration,
+    /// Whether an older answer is better than none.
+    lenient: bool,
     known: IfNoneMatch,
 }
 
@@ -40,9 +43,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let MinPosition(min_position) = MinPosition::from_request_parts(parts, state).await?;
-        let Ok(PreferWait(patience)) = PreferWait::from_request_parts(parts, state).await;
+        let Ok(Prefer { wait: patience, lenient }) = Prefer::from_request_parts(parts, state).await;
         let Ok(known) = IfNoneMatch::from_request_parts(parts, state).await;
-        Ok(Self { min_position, patience, known })
+        Ok(Self { min_position, patience, lenient, known })
     }
 }
 
@@ -74,17 +77,39 @@ impl Api {
         name: &str,
         wanted: &Wanted,
     ) -> Result<ProjectionPosition, Problem> {
-        let Wanted { min_position, patience, .. } = wanted;
+        self.fresh_part(name, None, wanted).await
+    }
+
+    /// The same for rows that fold one stream: only the worker of that stream is waited for.
+    pub(crate) async fn fresh_row(
+        &self,
+        name: &str,
+        stream: Uuid,
+        wanted: &Wanted,
+    ) -> Result<ProjectionPosition, Problem> {
+        self.fresh_part(name, Some(stream), wanted).await
+    }
+
+    async fn fresh_part(
+        &self,
+        name: &str,
+        stream: Option<Uuid>,
+        wanted: &Wanted,
+    ) -> Result<ProjectionPosition, Problem> {
+        let Wanted { min_position, patience, lenient, .. } = wanted;
         let position = match min_position {
-            None => self.freshness.position(name).await.map_err(WaitError::from),
-            Some(position) => self.freshness.wait(name, *position, *patience).await,
+            None => self.freshness.position(name, stream).await.map_err(WaitError::from),
+            Some(position) => self.freshness.wait(name, stream, *position, *patience).await,
         };
-        position.map(ProjectionPosition).map_err(|error| match error {
+        position.map(ProjectionPosition).or_else(|error| match error {
+            WaitError::Behind { position } if *lenient => Ok(ProjectionPosition(position)),
             WaitError::Behind { position } => {
-                let detail = "the read model has not seen that position yet; try again";
-                Problem::unavailable("projection_behind", detail).extra("position", position)
+                let detail = "the read model has not seen that position yet; try again, or take \
+                              what there is with `Prefer: handling=lenient`";
+                let problem = Problem::unavailable("projection_behind", detail);
+                Err(problem.extra("position", position))
             }
-            WaitError::Database(error) => database(&error),
+            WaitError::Database(error) => Err(database(&error)),
         })
     }
 }
@@ -114,6 +139,14 @@ pub(crate) fn database(error: &sqlx::Error) -> Problem {
             );
             Problem::unavailable("dependency_unavailable", "the database is away; try again")
         }
+    }
+}
+
+/// The same through the event store.
+pub(crate) fn log(error: &event_store::Error) -> Problem {
+    match error {
+        event_store::Error::Database(cause) => database(cause),
+        _ => Problem::internal(error),
     }
 }
 

@@ -1,5 +1,6 @@
 //! How well the read side is: whether the database answers, and how far the read models lag.
 
+use event_store::Health;
 use projections::Status as Projection;
 use serde_json::json;
 use sqlx::PgPool;
@@ -16,7 +17,7 @@ pub(crate) fn checks(pool: PgPool) -> Checks {
     })
 }
 
-fn report(found: Result<Vec<Projection>, sqlx::Error>) -> Report {
+fn report(found: Result<Vec<Projection>, event_store::Error>) -> Report {
     match found {
         Err(_) => Report::from([("database", Check::new(Status::Unhealthy))]),
         Ok(projections) => Report::from([
@@ -30,10 +31,14 @@ fn lag(projections: &[Projection]) -> Check {
     let lag_seconds = projections.iter().map(|found| found.lag_seconds).max().unwrap_or(0);
     let lag_events = projections.iter().map(|found| found.lag_events).max().unwrap_or(0);
     let parked: i64 = projections.iter().map(|found| found.parked).sum();
-    let well = lag_seconds <= LAG_SECONDS_MAX && parked == 0;
+    let stuck = projections.iter().flat_map(|found| &found.workers);
+    let stuck = stuck.filter(|worker| worker.health == Health::Stuck.as_str()).count();
+    let well = lag_seconds <= LAG_SECONDS_MAX && parked == 0 && stuck == 0;
     let status = if well { Status::Healthy } else { Status::Degraded };
-    Check::new(status)
-        .observed(json!({ "lag_seconds": lag_seconds, "lag_events": lag_events, "parked": parked }))
+    Check::new(status).observed(json!({
+        "lag_seconds": lag_seconds, "lag_events": lag_events, "parked": parked,
+        "stuck_workers": stuck,
+    }))
 }
 
 #[cfg(test)]
@@ -44,12 +49,14 @@ mod tests {
         Projection {
             name: "order_summary",
             version: 1,
+            health: Health::Behind.as_str(),
             position: 1,
             head: 2,
             lag_events: 1,
             lag_seconds,
             parked,
             rebuilt_at: None,
+            workers: Vec::new(),
         }
     }
 
@@ -58,7 +65,7 @@ mod tests {
         assert_eq!(lag(&[found(1, 0)]).status, Status::Healthy);
         assert_eq!(lag(&[found(1, 0), found(31, 0)]).status, Status::Degraded);
         assert_eq!(lag(&[found(0, 1)]).status, Status::Degraded);
-        let away = report(Err(sqlx::Error::PoolTimedOut));
+        let away = report(Err(sqlx::Error::PoolTimedOut.into()));
         assert_eq!(away["database"].status, Status::Unhealthy);
     }
 }

@@ -29,7 +29,7 @@ async fn one(
     PathId(order): PathId<OrderId>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
-    let seen = api.fresh("order_detail", &wanted).await?;
+    let seen = api.fresh_row("order_detail", order.uuid(), &wanted).await?;
     let row = order_detail::get(&api.pool, order).await.map_err(|error| database(&error))?;
     let Some(row) = row else { return Ok(missing(seen, "order")) };
     let address = api.open(&[&row.shipping_address.0]).await?.pop().flatten();

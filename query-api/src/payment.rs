@@ -21,7 +21,7 @@ async fn one(
     PathId(payment): PathId<PaymentId>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
-    let seen = api.fresh("payment_ledger", &wanted).await?;
+    let seen = api.fresh_row("payment_ledger", payment.uuid(), &wanted).await?;
     let row = payment_ledger::get(&api.pool, payment).await.map_err(|error| database(&error))?;
     let Some(row) = row else { return Ok(missing(seen, "payment")) };
     Ok(versioned(seen, &wanted, row.version, Payment::of(row)))

@@ -20,7 +20,7 @@ async fn one(
     PathId(saga): PathId<SagaId>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
-    let seen = api.fresh("saga_view", &wanted).await?;
+    let seen = api.fresh_row("saga_view", saga.uuid(), &wanted).await?;
     let row = saga_view::get(&api.pool, saga).await.map_err(|error| database(&error))?;
     let Some(row) = row else { return Ok(missing(seen, "saga")) };
     Ok(versioned(seen, &wanted, row.version, Saga::of(row)))

@@ -23,7 +23,8 @@ async fn one(
     PathId(sku): PathId<Sku>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
-    let seen = api.fresh("stock_level", &wanted).await?;
+    let stream = schemas::inventory::stock_stream(&sku).id;
+    let seen = api.fresh_row("stock_level", stream, &wanted).await?;
     let row = stock_level::get(&api.pool, &sku).await.map_err(|error| database(&error))?;
     let Some(row) = row else { return Ok(missing(seen, "sku")) };
     Ok(versioned(seen, &wanted, row.version, Level::of(row)))

@@ -23,7 +23,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 use web::{Json, Operator, Problem, Query};
 
-use crate::api::{Api, database};
+use crate::api::{Api, log};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new().route("/v1/streams/{category}/{id}", get(one))
@@ -89,7 +89,7 @@ async fn one(
 ) -> Result<Response, Problem> {
     let (at, after) = (part.at()?, part.after()?);
     let limit = i64::from(web::rows(part.limit)?);
-    let moment = api.history.moment(stream, at).await.map_err(|error| away(&error))?;
+    let moment = api.history.moment(stream, at).await.map_err(|error| log(&error))?;
     let Some(Moment { version, latest }) = moment else {
         return Err(Problem::not_found("there is no such stream"));
     };
@@ -99,25 +99,18 @@ async fn one(
         return Err(wrong("at_version", format!("the stream has the versions 0 to {latest}")));
     }
     let events = api.history.stored(stream, after, version, limit).await;
-    let data = events.map_err(|error| away(&error))?.into_iter().map(Entry::of);
+    let data = events.map_err(|error| log(&error))?.into_iter().map(Entry::of);
     let data = data.collect::<Result<Vec<_>, _>>().map_err(|error| Problem::internal(&error))?;
     let (state, state_error) = match state(&api.history, stream, version).await {
         Ok(state) => (Some(state), None),
         Err(error @ Error::Unreadable { .. }) => (None, Some(error.to_string())),
-        Err(error) => return Err(away(&error)),
+        Err(error) => return Err(log(&error)),
     };
     let last = data.last().map_or(after, |event| event.version);
     let has_more = last < version;
     let page = Ends { next_after: has_more.then_some(last), has_more };
     let stream = stream.to_string();
     Ok(Json(Seen { stream, latest, version, state, state_error, data, page }).into_response())
-}
-
-fn away(error: &Error) -> Problem {
-    match error {
-        Error::Database(cause) => database(cause),
-        _ => Problem::internal(error),
-    }
 }
 
 /// The state of a stream as its first `version` events leave it.

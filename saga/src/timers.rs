@@ -87,11 +87,7 @@ impl Projector for Timers {
         "saga/timers"
     }
 
-    async fn apply(
-        &mut self,
-        tx: &mut PgConnection,
-        events: &[Arc<Recorded>],
-    ) -> Result<(), Fault> {
+    async fn apply(&self, tx: &mut PgConnection, events: &[Arc<Recorded>]) -> Result<(), Fault> {
         let mut changes = Changes::default();
         for event in events {
             match &event.fact {

@@ -188,23 +188,30 @@ impl<S: Sync> FromRequestParts<S> for MinPosition {
     }
 }
 
-/// How long a read may wait for its position: `Prefer: wait=1` (RFC 7240), at most and by
-/// default [`limits::POSITION_WAIT_MAX`]. What cannot be read is ignored, as the RFC asks.
+/// What a reader prefers (RFC 7240). What cannot be read is ignored, as the RFC asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PreferWait(pub Duration);
+pub struct Prefer {
+    /// `wait=1`: how long a read may wait for its position, at most and by default
+    /// [`limits::POSITION_WAIT_MAX`].
+    pub wait: Duration,
+    /// `handling=lenient`: an answer from before that position is better than none.
+    pub lenient: bool,
+}
 
-impl<S: Sync> FromRequestParts<S> for PreferWait {
+impl<S: Sync> FromRequestParts<S> for Prefer {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let values = parts.headers.get_all("prefer").iter();
         let texts = values.filter_map(|value| value.to_str().ok());
-        let mut preferences = texts.flat_map(|text| text.split([',', ';'])).map(str::trim);
-        let seconds = preferences.find_map(|preference| {
+        let preferences: Vec<_> =
+            texts.flat_map(|text| text.split([',', ';'])).map(str::trim).collect();
+        let seconds = preferences.iter().find_map(|preference| {
             preference.strip_prefix("wait=").and_then(|seconds| seconds.parse().ok())
         });
         let wait = seconds.map_or(limits::POSITION_WAIT_MAX, Duration::from_secs);
-        Ok(Self(wait.min(limits::POSITION_WAIT_MAX)))
+        let lenient = preferences.contains(&"handling=lenient");
+        Ok(Self { wait: wait.min(limits::POSITION_WAIT_MAX), lenient })
     }
 }
 
@@ -318,9 +325,11 @@ mod tests {
             assert!(extract::<MinPosition>(&[("min-position", bad)]).await.is_err(), "{bad}");
         }
         let wait = |text: &'static str| async move {
-            let Ok(PreferWait(wait)) = extract::<PreferWait>(&[("prefer", text)]).await;
+            let Ok(Prefer { wait, lenient }) = extract(&[("prefer", text)]).await;
+            assert_eq!(lenient, text.contains("lenient"));
             wait.as_secs()
         };
+        assert_eq!(wait("handling=lenient; wait=0").await, 0);
         assert_eq!(wait("respond-async, wait=1").await, 1);
         assert_eq!(wait("wait=60").await, 2);
         assert_eq!(wait("wait=x").await, 2);

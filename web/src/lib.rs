@@ -3,7 +3,7 @@
 //! * [`Problem`] is the one shape of every error.
 //! * Extractors answer with a [`Problem`] when a request does not fit: [`Json`], [`LargeJson`],
 //!   [`OptionalJson`], [`RawBody`], [`Query`], [`PathId`], [`Caller`], [`Operator`], [`IdempotencyKey`],
-//!   [`IfMatch`], [`IfNoneMatch`], [`MinPosition`], [`PreferWait`], [`RequestContext`].
+//!   [`IfMatch`], [`IfNoneMatch`], [`MinPosition`], [`Prefer`], [`RequestContext`].
 //! * Parts of an answer: [`ETag`], [`CommitPosition`], [`ProjectionPosition`], [`Page`].
 //! * [`edge()`] puts limits, request ids, fallbacks, health and the log line around the routes,
 //!   [`with_metrics()`] adds `/metrics`, and [`serve()`] serves them.
@@ -34,7 +34,7 @@ pub use caller::{Caller, Operator, Trust};
 pub use cursor::Cursors;
 pub use edge::{Edge, NewId, edge};
 pub use headers::{
-    CommitPosition, ETag, IdempotencyKey, IfMatch, IfNoneMatch, MinPosition, PreferWait,
+    CommitPosition, ETag, IdempotencyKey, IfMatch, IfNoneMatch, MinPosition, Prefer,
     ProjectionPosition,
 };
 pub use metrics::with_metrics;

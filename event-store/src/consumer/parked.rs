@@ -1,10 +1,14 @@
 //! What consumers could not take: whose, since when, why, and how much waits behind it.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use schemas::{Position, Recorded, StreamId, Timestamp};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
+
+use crate::Store;
+use crate::slice::Slices;
 
 /// Parked streams, or groups of them, that one call lists.
 pub const LIST_MAX: i64 = 1_000;
@@ -33,6 +37,10 @@ pub struct Parked {
     pub parked_at: Timestamp,
     /// Events that wait, the first one included.
     pub waiting: i64,
+    /// How often it was tried again in vain.
+    pub tries: i32,
+    /// When it is to be tried again; none where nobody asked for that.
+    pub retry_at: Option<Timestamp>,
 }
 
 /// Streams that one consumer parked and that probably have one cause.
@@ -76,6 +84,7 @@ pub async fn groups(pool: &PgPool) -> Result<Vec<Group>, crate::Error> {
 pub async fn list(pool: &PgPool, fingerprint: Option<&str>) -> Result<Vec<Parked>, crate::Error> {
     let rows = sqlx::query_as(
         "select consumer, key, stream_id, category, first_position, reason, fingerprint, parked_at,
+                tries, retry_at,
                 (select count(*) from parked_events
                  where parked_events.consumer = parked_streams.consumer
                    and parked_events.key = parked_streams.key) as waiting
@@ -112,6 +121,104 @@ pub(super) async fn still_parked(
         "select key from parked_streams where consumer = $1 and key = any($2) for share",
     );
     Ok(rows.bind(consumer).bind(keys).fetch_all(connection).await?.into_iter().collect())
+}
+
+/// The keys in `slices` that are to be tried again now, in the order in which that was asked for.
+pub(super) async fn due(
+    pool: &PgPool,
+    consumer: &str,
+    slices: Slices,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let rows = sqlx::query_scalar(
+        "select key from parked_streams where consumer = $1 and retry_at <= clock_timestamp()
+         order by retry_at, key limit $2",
+    );
+    let mut keys: Vec<Uuid> = rows.bind(consumer).bind(LIST_MAX).fetch_all(pool).await?;
+    keys.retain(|key| slices.holds(*key));
+    Ok(keys)
+}
+
+/// The first events that wait behind `key`, which nobody releases or drops until the transaction
+/// ends.
+pub(super) async fn waiting(
+    connection: &mut PgConnection,
+    store: &Store,
+    consumer: &str,
+    key: Uuid,
+    limit: usize,
+) -> Result<Vec<Arc<Recorded>>, crate::Error> {
+    sqlx::query("select 1 from parked_streams where consumer = $1 and key = $2 for update")
+        .bind(consumer)
+        .bind(key)
+        .execute(&mut *connection)
+        .await?;
+    let positions: Vec<Position> = sqlx::query_scalar(
+        "select position from parked_events where consumer = $1 and key = $2
+         order by position limit $3",
+    )
+    .bind(consumer)
+    .bind(key)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(connection)
+    .await?;
+    store.history().read_these(&positions).await
+}
+
+/// Notes that what waited behind `key` is done up to `position`.
+pub(super) async fn caught_up(
+    connection: &mut PgConnection,
+    consumer: &str,
+    key: Uuid,
+    position: Position,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "with done as (delete from parked_events where consumer = $1 and key = $2 and position <= $3)
+         update parked_streams set first_position = coalesce((
+             select min(position) from parked_events
+             where consumer = $1 and key = $2 and position > $3), first_position)
+         where consumer = $1 and key = $2",
+    )
+    .bind(consumer)
+    .bind(key)
+    .bind(position)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes `key` up again. Nothing may wait behind it.
+pub(super) async fn release(
+    connection: &mut PgConnection,
+    consumer: &str,
+    key: Uuid,
+) -> Result<(), sqlx::Error> {
+    let released = sqlx::query("delete from parked_streams where consumer = $1 and key = $2");
+    released.bind(consumer).bind(key).execute(connection).await?;
+    Ok(())
+}
+
+/// Leaves `key` parked, for another reason perhaps.
+pub(super) async fn failed_again(
+    connection: &mut PgConnection,
+    store: &Store,
+    consumer: &str,
+    key: Uuid,
+    reason: &str,
+) -> Result<(), crate::Error> {
+    let first = waiting(connection, store, consumer, key, 1).await?;
+    let Some(event) = first.first() else { return Ok(()) }; // Dropped meanwhile.
+    sqlx::query(
+        "update parked_streams
+         set retry_at = null, tries = tries + 1, reason = $3, fingerprint = $4
+         where consumer = $1 and key = $2",
+    )
+    .bind(consumer)
+    .bind(key)
+    .bind(shortened(reason))
+    .bind(fingerprint(&event.event_type, reason))
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Parks `key` for `consumer`, from `event` on.

@@ -1,49 +1,53 @@
 //! Runs a projector: one transaction per batch, for the rows and the checkpoint together.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemas::{Position, Recorded};
-use sqlx::PgPool;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::checkpoint::{AdvanceError, Lease, RENEW_EVERY, stand_by};
-use super::{Backoff, Fault, Projector, TRIES_MAX, backoff, chain, parked};
+use super::lease::{AdvanceError, Lease, RENEW_EVERY};
+use super::{Backoff, Fault, Projector, TRIES_MAX, backoff, chain, crew, parked};
 use crate::{FeedHandle, Store};
 
 /// Events in one transaction.
 const BATCH_EVENTS_MAX: usize = 500;
 
+/// How often to look whether somebody wants a parked stream to be tried again.
+const RETRY_LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Runs a projector until `drain` is cancelled.
 ///
-/// Several may run under one name: one of them works, the others stand by.
+/// Several may run under one name, in one process or in many: they share its slices among them, as
+/// many ranges as [`scale`](super::scale) says, and whoever is left over stands by.
 pub async fn run_projector<P: Projector>(
     store: Store,
     feed: FeedHandle,
-    mut projector: P,
+    projector: P,
     drain: CancellationToken,
 ) {
-    let name = projector.name().to_owned();
-    let pool = store.pool();
-    while let Some(lease) = stand_by(pool, &name, &drain).await {
-        let mut worker = Worker {
-            pool,
-            projector: &mut projector,
-            lease,
-            parked: HashSet::new(),
-            drain: &drain,
-            faults: Backoff::default(),
-        };
-        let end = worker.lead(&feed).await;
-        worker.lease.retire(pool, matches!(end, End::Lost)).await;
-    }
+    let projector = Arc::new(projector);
+    let work = |lease: Lease, drain: CancellationToken| {
+        let (store, feed, projector) = (store.clone(), feed.clone(), projector.clone());
+        async move {
+            let parked = HashSet::new();
+            let faults = Backoff::default();
+            let mut worker =
+                Worker { store: &store, projector: &*projector, lease, parked, drain, faults };
+            let end = worker.lead(&feed).await;
+            worker.lease.retire(store.pool(), matches!(end, End::Lost)).await;
+        }
+    };
+    crew::run(store.pool(), projector.name(), projector.spreads(), &drain, work).await;
 }
 
 /// Why a worker stops leading.
 enum End {
-    /// It was asked to.
+    /// It was asked to, or has come to where its range waits for others.
     Drained,
     /// Somebody else has the lease.
     Lost,
@@ -72,6 +76,12 @@ impl From<AdvanceError> for Stop {
     }
 }
 
+impl From<crate::Error> for Stop {
+    fn from(error: crate::Error) -> Self {
+        Self::System(chain(&error))
+    }
+}
+
 impl From<Fault> for Stop {
     fn from(fault: Fault) -> Self {
         match fault {
@@ -83,18 +93,18 @@ impl From<Fault> for Stop {
 }
 
 struct Worker<'a, P> {
-    pool: &'a PgPool,
-    projector: &'a mut P,
+    store: &'a Store,
+    projector: &'a P,
     lease: Lease,
     parked: HashSet<Uuid>,
-    drain: &'a CancellationToken,
+    drain: CancellationToken,
     faults: Backoff,
 }
 
 impl<P: Projector> Worker<'_, P> {
     async fn lead(&mut self, feed: &FeedHandle) -> End {
         loop {
-            match parked::keys(self.pool, &self.lease.consumer).await {
+            match parked::keys(self.store.pool(), &self.lease.consumer).await {
                 Ok(keys) => break self.parked = keys,
                 Err(error) => {
                     if let Err(end) = self.pause(&chain(&error)).await {
@@ -104,31 +114,33 @@ impl<P: Projector> Worker<'_, P> {
             }
         }
         let mut tail = feed.tail(self.lease.position);
-        loop {
-            let batch = tokio::select! {
+        let mut retry = interval(RETRY_LOOK_EVERY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.lease.is_at_stop() {
+            let done = tokio::select! {
                 biased;
                 () = self.drain.cancelled() => return End::Drained,
-                batch = tail.next(BATCH_EVENTS_MAX) => batch,
-                () = lose(&self.lease, self.pool) => return End::Lost,
+                _ = retry.tick(), if !self.parked.is_empty() => self.retry().await,
+                batch = tail.next(BATCH_EVENTS_MAX) => self.take(&batch).await,
+                () = lose(&self.lease, self.store) => return End::Lost,
             };
-            if let Err(end) = self.take(&batch).await {
+            if let Err(end) = done {
                 return end;
             }
         }
+        End::Drained
     }
 
     /// Applies a batch; cuts it smaller where one of its events is poison, and parks that one.
     async fn take(&mut self, batch: &[Arc<Recorded>]) -> Result<(), End> {
-        let mut work = vec![batch]; // The next slice is the last.
+        let stop = batch.partition_point(|event| !self.lease.stops_before(event.position));
+        let mut work = vec![&batch[..stop]]; // The next slice is the last.
         let mut tries = 0;
         while let Some(slice) = work.pop() {
             match self.commit(slice).await {
                 Ok(()) => {
                     tries = 0;
-                    if self.faults.recovered() {
-                        let Lease { consumer, position, .. } = &self.lease;
-                        tracing::info!(consumer, position, "consumer goes on");
-                    }
+                    self.well();
                 }
                 Err(Stop::Lost) => return Err(End::Lost),
                 Err(Stop::System(why)) => {
@@ -154,35 +166,61 @@ impl<P: Projector> Worker<'_, P> {
         Ok(())
     }
 
-    /// Moves the checkpoint behind `slice` and applies it, together or not at all.
+    /// Moves the checkpoint behind `slice` and applies what is ours of it, together or not at all.
     async fn commit(&mut self, slice: &[Arc<Recorded>]) -> Result<(), Stop> {
         let Some(last) = slice.last() else { return Ok(()) };
-        let mut tx = self.pool.begin().await?;
-        if self.lease.advance(&mut tx, last.position).await? {
-            let held: Vec<_> = slice
-                .iter()
-                .filter(|event| self.parked.contains(&event.stream.id))
-                .map(|event| (event.stream.id, event.position))
-                .collect();
-            if held.is_empty() {
-                self.projector.apply(&mut tx, slice).await?;
-            } else {
-                let keys: Vec<_> = held.iter().map(|(key, _)| *key).collect();
-                let consumer = &self.lease.consumer;
-                let still = parked::still_parked(&mut tx, consumer, &keys).await?;
+        let ours = self.ours(slice);
+        if ours.is_empty() {
+            // Nothing is written that a crash could tear apart.
+            self.lease.save(self.store.pool().clone(), last.position).await?;
+        } else {
+            let mut tx = self.store.pool().begin().await?;
+            if self.lease.advance(&mut tx, last.position).await? {
                 let (held, fresh): (Vec<_>, Vec<_>) =
-                    slice.iter().cloned().partition(|event| still.contains(&event.stream.id));
-                let held: Vec<_> =
-                    held.iter().map(|event| (event.stream.id, event.position)).collect();
-                parked::hold(&mut tx, consumer, &held).await?;
-                if !fresh.is_empty() {
-                    self.projector.apply(&mut tx, &fresh).await?;
+                    ours.iter().cloned().partition(|event| self.parked.contains(&event.stream.id));
+                if held.is_empty() {
+                    self.projector.apply(&mut tx, &ours).await?;
+                } else {
+                    self.hold_back(&mut tx, &ours, &held, fresh).await?;
                 }
-                self.parked.retain(|key| still.contains(key) || !keys.contains(key));
+                tx.commit().await?;
             }
-            tx.commit().await?;
         }
         self.lease.moved(last.position);
+        Ok(())
+    }
+
+    /// What of a batch is in our range.
+    fn ours<'e>(&self, slice: &'e [Arc<Recorded>]) -> Cow<'e, [Arc<Recorded>]> {
+        let slices = self.lease.slices;
+        if slice.iter().all(|event| slices.holds(event.stream.id)) {
+            return Cow::Borrowed(slice);
+        }
+        slice.iter().filter(|event| slices.holds(event.stream.id)).cloned().collect()
+    }
+
+    /// Applies events of which some belong to streams that were parked, and may be no longer.
+    async fn hold_back(
+        &mut self,
+        tx: &mut sqlx::PgConnection,
+        all: &[Arc<Recorded>],
+        held: &[Arc<Recorded>],
+        mut fresh: Vec<Arc<Recorded>>,
+    ) -> Result<(), Stop> {
+        let keys: Vec<_> = held.iter().map(|event| event.stream.id).collect();
+        let consumer = &self.lease.consumer;
+        let still = parked::still_parked(tx, consumer, &keys).await?;
+        let held = held.iter().filter(|event| still.contains(&event.stream.id));
+        let held: Vec<_> = held.map(|event| (event.stream.id, event.position)).collect();
+        parked::hold(tx, consumer, &held).await?;
+        if held.len() < keys.len() {
+            let waits = |event: &&Arc<Recorded>| !still.contains(&event.stream.id);
+            fresh = all.iter().filter(waits).cloned().collect();
+        }
+        if !fresh.is_empty() {
+            self.projector.apply(tx, &fresh).await?;
+        }
+        self.parked.retain(|key| still.contains(key) || !keys.contains(key));
         Ok(())
     }
 
@@ -190,7 +228,7 @@ impl<P: Projector> Worker<'_, P> {
     async fn park(&mut self, event: &Recorded, why: &str) -> Result<bool, End> {
         let key = event.stream.id;
         let parking = async {
-            let mut tx = self.pool.begin().await?;
+            let mut tx = self.store.pool().begin().await?;
             if self.lease.advance(&mut tx, event.position).await? {
                 parked::park(&mut tx, &self.lease.consumer, key, event, why).await?;
                 tx.commit().await?;
@@ -212,6 +250,77 @@ impl<P: Projector> Worker<'_, P> {
         Ok(true)
     }
 
+    /// Tries the parked streams again that somebody wants to be tried and whose time has come.
+    async fn retry(&mut self) -> Result<(), End> {
+        let due = parked::due(self.store.pool(), &self.lease.consumer, self.lease.slices).await;
+        let due = match due {
+            Ok(due) => due,
+            Err(error) => return self.pause(&chain(&error)).await,
+        };
+        for key in due {
+            let mut events_max = BATCH_EVENTS_MAX;
+            while !self.drain.is_cancelled() {
+                match self.try_again(key, events_max).await {
+                    Ok(true) => break,
+                    Ok(false) => self.well(),
+                    // One by one up to the one that it is.
+                    Err(Stop::Poison(..)) if events_max > 1 => events_max = 1,
+                    Err(Stop::Poison(_, why)) => match self.park_again(key, &why).await {
+                        Ok(()) => break,
+                        Err(Stop::Lost) => return Err(End::Lost),
+                        Err(Stop::System(why) | Stop::Poison(_, why)) => self.pause(&why).await?,
+                    },
+                    Err(Stop::Lost) => return Err(End::Lost),
+                    Err(Stop::System(why)) => self.pause(&why).await?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the next events that a parked stream holds back; true where none is left, and the
+    /// stream is parked no more.
+    async fn try_again(&mut self, key: Uuid, events_max: usize) -> Result<bool, Stop> {
+        let mut tx = self.store.pool().begin().await?;
+        self.lease.hold(&mut tx).await?;
+        let consumer = &self.lease.consumer;
+        let events = parked::waiting(&mut tx, self.store, consumer, key, events_max).await?;
+        let released = match events.last() {
+            None => {
+                parked::release(&mut tx, consumer, key).await?;
+                true
+            }
+            Some(last) => {
+                self.projector.apply(&mut tx, &events).await?;
+                parked::caught_up(&mut tx, consumer, key, last.position).await?;
+                false
+            }
+        };
+        tx.commit().await?;
+        if released {
+            self.parked.remove(&key);
+            tracing::info!(consumer, %key, "stream taken up again");
+        }
+        Ok(released)
+    }
+
+    async fn park_again(&self, key: Uuid, why: &str) -> Result<(), Stop> {
+        let consumer = &self.lease.consumer;
+        let mut tx = self.store.pool().begin().await?;
+        self.lease.hold(&mut tx).await?;
+        parked::failed_again(&mut tx, self.store, consumer, key, why).await?;
+        tx.commit().await?;
+        tracing::error!(consumer, %key, why, "stream parked again");
+        Ok(())
+    }
+
+    fn well(&mut self) {
+        if self.faults.recovered() {
+            let Lease { consumer, position, .. } = &self.lease;
+            tracing::info!(consumer, position, "consumer goes on");
+        }
+    }
+
     /// Waits because something around us is down, and keeps the lease if it can.
     async fn pause(&mut self, why: &str) -> Result<(), End> {
         let Lease { consumer, position, .. } = &self.lease;
@@ -222,7 +331,7 @@ impl<P: Projector> Worker<'_, P> {
             () = self.drain.cancelled() => return Err(End::Drained),
             () = sleep(self.faults.delay()) => {}
         }
-        match self.lease.renew(self.pool).await {
+        match self.lease.renew(self.store.pool()).await {
             Ok(false) => Err(End::Lost),
             Ok(true) | Err(_) => Ok(()),
         }
@@ -230,10 +339,10 @@ impl<P: Projector> Worker<'_, P> {
 }
 
 /// Gives signs of life until the lease is lost.
-async fn lose(lease: &Lease, pool: &PgPool) {
+async fn lose(lease: &Lease, store: &Store) {
     loop {
         sleep(RENEW_EVERY).await;
-        if let Ok(false) = lease.renew(pool).await {
+        if let Ok(false) = lease.renew(store.pool()).await {
             return;
         }
     }

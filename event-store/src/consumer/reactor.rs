@@ -9,16 +9,15 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use schemas::{Position, Recorded};
-use sqlx::PgPool;
 use tokio::sync::Semaphore;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::checkpoint::{AdvanceError, Lease, RENEW_EVERY, stand_by};
+use super::lease::{AdvanceError, Lease, RENEW_EVERY};
 use super::window::Window;
-use super::{Backoff, Fault, Reactor, TRIES_MAX, backoff, chain, parked};
+use super::{Backoff, Fault, Reactor, TRIES_MAX, backoff, chain, crew, parked};
 use crate::feed::Tail;
 use crate::{FeedHandle, Store};
 
@@ -41,55 +40,73 @@ const SAVE_EVENTS: Position = 256;
 /// How long saving may take before it is given up until the next time.
 const SAVE_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// How often to look whether somebody wants a parked key to be tried again.
+const RETRY_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Events behind a parked key that are read at once.
+const RETRY_EVENTS_MAX: usize = 64;
+
 /// How long to wait, when asked to stop, for what has begun.
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Runs a reactor until `drain` is cancelled; then finishes what it has begun.
 ///
-/// Several may run under one name: one of them works, the others stand by.
+/// Several may run under one name, in one process or in many: they share the slices of the keys
+/// among them, as many ranges as [`scale`](super::scale) says, and whoever is left over stands by.
 pub async fn run_reactor<R: Reactor>(
     store: Store,
     feed: FeedHandle,
     reactor: R,
     drain: CancellationToken,
 ) {
-    let pool = store.pool();
-    while let Some(lease) = stand_by(pool, reactor.name(), &drain).await {
-        let hands = Hands {
-            reactor: &reactor,
-            pool,
-            slots: Semaphore::new(CONCURRENT_MAX),
-            epoch: lease.epoch,
-            drain: &drain,
-            health: Mutex::new(HashSet::new()),
-        };
-        let mut worker = Worker {
-            hands: &hands,
-            window: Window::after(lease.position),
-            lease,
-            keys: HashMap::new(),
-            parked: HashSet::new(),
-            running: FuturesUnordered::new(),
-            saving: None,
-            saved: Instant::now(),
-            faults: Backoff::default(),
-        };
-        let end = worker.lead(&feed).await;
-        worker.lease.retire(pool, matches!(end, End::Lost)).await;
-    }
+    let reactor = Arc::new(reactor);
+    let work = |lease: Lease, drain: CancellationToken| {
+        let (store, feed, reactor) = (store.clone(), feed.clone(), reactor.clone());
+        async move {
+            let hands = Hands {
+                reactor: &*reactor,
+                store: &store,
+                slots: Semaphore::new(CONCURRENT_MAX),
+                lease: lease.clone(),
+                drain: &drain,
+                health: Mutex::new(HashSet::new()),
+            };
+            let mut worker = Worker {
+                hands: &hands,
+                window: Window::after(lease.position),
+                lease,
+                keys: HashMap::new(),
+                parked: HashSet::new(),
+                running: FuturesUnordered::new(),
+                saving: None,
+                saved: Instant::now(),
+                faults: Backoff::default(),
+            };
+            let end = worker.lead(&feed).await;
+            worker.lease.retire(store.pool(), matches!(end, End::Lost)).await;
+        }
+    };
+    crew::run(store.pool(), reactor.name(), true, &drain, work).await;
 }
 
 /// Why a worker stops leading.
 enum End {
-    /// It was asked to.
+    /// It was asked to, or has come to where its range waits for others.
     Drained,
     /// Somebody else has the lease.
     Lost,
 }
 
-/// What became of one event.
+/// What is to be done for a key.
+enum Task {
+    Take(Arc<Recorded>),
+    /// What is parked is tried again.
+    Retry,
+}
+
+/// What became of a task.
 enum Outcome {
-    /// The reactor took it.
+    /// The reactor took it: its key is not parked, or no longer.
     Done,
     /// It waits behind what is parked, or is what is parked.
     Parked,
@@ -102,9 +119,10 @@ enum Outcome {
 /// What every event in flight needs.
 struct Hands<'a, R> {
     reactor: &'a R,
-    pool: &'a PgPool,
+    store: &'a Store,
     slots: Semaphore,
-    epoch: i64,
+    /// As it was when it was taken.
+    lease: Lease,
     drain: &'a CancellationToken,
     /// Keys that wait for the system, so that only the first and the last of them are told.
     health: Mutex<HashSet<Uuid>>,
@@ -112,20 +130,43 @@ struct Hands<'a, R> {
 
 impl<R: Reactor> Hands<'_, R> {
     /// Acts on one event until it is done or parked.
-    async fn handle(&self, key: Uuid, event: &Recorded, parked: bool) -> Outcome {
+    async fn take(&self, key: Uuid, event: &Recorded, parked: bool) -> Outcome {
+        let position = event.position;
         if parked {
-            return self.park(key, event, None).await;
+            match self.note(key, Note::Hold(position)).await {
+                Ok(Noted::Parked) => return Outcome::Parked,
+                Ok(_) => {} // Taken up again, or dropped.
+                Err(outcome) => return outcome,
+            }
         }
+        let why = match self.act(key, event).await {
+            Ok(()) => return Outcome::Done,
+            Err(Stop::Ended(outcome)) => return outcome,
+            Err(Stop::Poison(why)) => why,
+        };
+        match self.note(key, Note::Park(event, &why)).await {
+            Ok(_) => {
+                let (consumer, stream) = (self.reactor.name(), event.stream);
+                tracing::error!(consumer, position, %stream, %key, why, "key parked");
+                Outcome::Parked
+            }
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// Acts on one event until it is done or turns out to be poison.
+    async fn act(&self, key: Uuid, event: &Recorded) -> Result<(), Stop> {
         let mut poisoned = 0;
         let mut faults = Backoff::default();
         loop {
-            let Ok(slot) = self.slots.acquire().await else { return Outcome::Dropped };
+            let slot = self.slots.acquire().await;
+            let Ok(slot) = slot else { return Err(Stop::Ended(Outcome::Dropped)) };
             let result = self.reactor.react(event).await;
             drop(slot);
             let wait = match result {
                 Ok(()) => {
                     self.well(key);
-                    return Outcome::Done;
+                    return Ok(());
                 }
                 Err(Fault::System(why)) => {
                     self.unwell(key, event.position, &why);
@@ -136,66 +177,102 @@ impl<R: Reactor> Hands<'_, R> {
                     self.well(key);
                     poisoned += 1;
                     if poisoned == TRIES_MAX {
-                        return self.park(key, event, Some(&why)).await;
+                        return Err(Stop::Poison(why));
                     }
                     backoff::wait(poisoned)
                 }
             };
             if self.pause(wait).await.is_break() {
-                return Outcome::Dropped;
+                return Err(Stop::Ended(Outcome::Dropped));
             }
         }
     }
 
-    /// Parks `key` from this event on, or lets the event wait behind what is parked already.
-    async fn park(&self, key: Uuid, event: &Recorded, why: Option<&str>) -> Outcome {
+    /// Acts on everything that waits behind a parked key, in order, until one of it is poison
+    /// again or nothing is left. Nothing else of that key is in flight meanwhile.
+    async fn retry(&self, key: Uuid) -> Outcome {
+        match self.try_all(key).await {
+            Ok(()) => Outcome::Done,
+            Err(outcome) => outcome,
+        }
+    }
+
+    async fn try_all(&self, key: Uuid) -> Result<(), Outcome> {
         let consumer = self.reactor.name();
-        let position = event.position;
+        while let Noted::Waiting(events) = self.note(key, Note::Next).await? {
+            for event in events {
+                let position = event.position;
+                match self.act(key, &event).await {
+                    Ok(()) => drop(self.note(key, Note::Done(position)).await?),
+                    Err(Stop::Ended(outcome)) => return Err(outcome),
+                    Err(Stop::Poison(why)) => {
+                        tracing::error!(consumer, position, %key, why, "key parked again");
+                        self.note(key, Note::Failed(&why)).await?;
+                        return Err(Outcome::Parked);
+                    }
+                }
+            }
+        }
+        tracing::info!(consumer, %key, "key taken up again");
+        Ok(())
+    }
+
+    /// Notes something about what is parked, again and again while the database is away.
+    async fn note(&self, key: Uuid, note: Note<'_>) -> Result<Noted, Outcome> {
         let mut faults = Backoff::default();
         loop {
-            match self.try_park(key, event, why).await {
-                Ok(true) => {
-                    if let Some(why) = why {
-                        let stream = event.stream;
-                        tracing::error!(consumer, position, %stream, %key, why, "key parked");
-                    }
-                    return Outcome::Parked;
-                }
-                Ok(false) => return Outcome::Lost,
-                Err(error) => {
-                    if faults.failed() {
-                        let error = chain(&error);
-                        tracing::warn!(consumer, position, error, "cannot park for now");
-                    }
-                }
+            let error = match self.try_note(key, note).await {
+                Ok(noted) => return Ok(noted),
+                Err(Unheld::Lost) => return Err(Outcome::Lost),
+                Err(Unheld::Away(error)) => error,
+            };
+            if faults.failed() {
+                let consumer = self.reactor.name();
+                tracing::warn!(consumer, %key, error, "cannot note what is parked for now");
             }
             if self.pause(faults.delay()).await.is_break() {
-                return Outcome::Dropped;
+                return Err(Outcome::Dropped);
             }
         }
     }
 
-    /// False where somebody else has the lease.
-    async fn try_park(
-        &self,
-        key: Uuid,
-        event: &Recorded,
-        why: Option<&str>,
-    ) -> Result<bool, sqlx::Error> {
-        let consumer = self.reactor.name();
-        let mut tx = self.pool.begin().await?;
-        let ours = sqlx::query(
-            "select 1 from checkpoints where consumer = $1 and epoch = $2 for key share",
-        );
-        if ours.bind(consumer).bind(self.epoch).fetch_optional(&mut *tx).await?.is_none() {
-            return Ok(false);
-        }
-        match why {
-            Some(why) => parked::park(&mut tx, consumer, key, event, why).await?,
-            None => parked::hold(&mut tx, consumer, &[(key, event.position)]).await?,
-        }
+    async fn try_note(&self, key: Uuid, note: Note<'_>) -> Result<Noted, Unheld> {
+        let (consumer, store) = (self.reactor.name(), self.store);
+        let mut tx = store.pool().begin().await?;
+        self.lease.hold(&mut tx).await?;
+        let noted = match note {
+            Note::Park(event, why) => {
+                parked::park(&mut tx, consumer, key, event, why).await?;
+                Noted::Parked
+            }
+            Note::Hold(position) => {
+                if parked::still_parked(&mut tx, consumer, &[key]).await?.is_empty() {
+                    return Ok(Noted::Free);
+                }
+                parked::hold(&mut tx, consumer, &[(key, position)]).await?;
+                Noted::Parked
+            }
+            Note::Next => {
+                let events =
+                    parked::waiting(&mut tx, store, consumer, key, RETRY_EVENTS_MAX).await?;
+                if events.is_empty() {
+                    parked::release(&mut tx, consumer, key).await?;
+                    Noted::Free
+                } else {
+                    Noted::Waiting(events)
+                }
+            }
+            Note::Done(position) => {
+                parked::caught_up(&mut tx, consumer, key, position).await?;
+                Noted::Parked
+            }
+            Note::Failed(why) => {
+                parked::failed_again(&mut tx, store, consumer, key, why).await?;
+                Noted::Parked
+            }
+        };
         tx.commit().await?;
-        Ok(true)
+        Ok(noted)
     }
 
     /// Waits; breaks off when there is no time left.
@@ -224,8 +301,68 @@ impl<R: Reactor> Hands<'_, R> {
     }
 }
 
-/// An event that is through, and its key.
-type Finished = (Uuid, Position, Outcome);
+/// Why an event was not taken.
+enum Stop {
+    Poison(String),
+    Ended(Outcome),
+}
+
+/// What there is to note about a parked key.
+#[derive(Clone, Copy)]
+enum Note<'a> {
+    /// It is parked from this event on.
+    Park(&'a Recorded, &'a str),
+    /// One more event waits, if it is parked still.
+    Hold(Position),
+    /// Which events wait? Where there are none, it is parked no more.
+    Next,
+    /// What waited is done up to there.
+    Done(Position),
+    /// The first that waits is poison still.
+    Failed(&'a str),
+}
+
+/// How a key stands then.
+enum Noted {
+    Free,
+    Parked,
+    /// It is parked, and these wait.
+    Waiting(Vec<Arc<Recorded>>),
+}
+
+/// Why something about a parked key could not be noted.
+enum Unheld {
+    /// Somebody else has the lease.
+    Lost,
+    Away(String),
+}
+
+impl From<sqlx::Error> for Unheld {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Away(chain(&error))
+    }
+}
+
+impl From<crate::Error> for Unheld {
+    fn from(error: crate::Error) -> Self {
+        Self::Away(chain(&error))
+    }
+}
+
+impl From<AdvanceError> for Unheld {
+    fn from(error: AdvanceError) -> Self {
+        match error {
+            AdvanceError::Lost => Self::Lost,
+            AdvanceError::Database(error) => error.into(),
+        }
+    }
+}
+
+/// A task that is through: its key, and the position of the event that it took.
+type Finished = (Uuid, Option<Position>, Outcome);
+
+/// Keys that are to be tried again, as the database says.
+type Due = BoxFuture<'static, Result<Vec<Uuid>, sqlx::Error>>;
 
 /// A checkpoint on its way to the database, and how far it goes. It travels beside the events
 /// in flight: they may hold every connection of the pool.
@@ -238,8 +375,8 @@ struct Worker<'a, R> {
     hands: &'a Hands<'a, R>,
     lease: Lease,
     window: Window,
-    /// For each key that has an event in flight, those that wait behind it.
-    keys: HashMap<Uuid, VecDeque<Arc<Recorded>>>,
+    /// For each key that has a task in flight, those that wait behind it.
+    keys: HashMap<Uuid, VecDeque<Task>>,
     parked: HashSet<Uuid>,
     running: FuturesUnordered<BoxFuture<'a, Finished>>,
     saving: Option<Saving>,
@@ -250,7 +387,7 @@ struct Worker<'a, R> {
 impl<R: Reactor> Worker<'_, R> {
     async fn lead(&mut self, feed: &FeedHandle) -> End {
         loop {
-            match parked::keys(self.hands.pool, &self.lease.consumer).await {
+            match parked::keys(self.hands.store.pool(), &self.lease.consumer).await {
                 Ok(keys) => break self.parked = keys,
                 Err(error) => self.failed(&error),
             }
@@ -260,10 +397,16 @@ impl<R: Reactor> Worker<'_, R> {
         }
         let mut idle = Some(feed.tail(self.lease.position));
         let mut reading: Option<Reading> = None;
+        let mut looking: Option<Due> = None;
         let mut tick = interval(SAVE_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut retry = interval(RETRY_LOOK_EVERY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let drain = self.hands.drain;
         loop {
+            if self.lease.stop_at.is_some_and(|stop| self.window.low() >= stop) {
+                return self.finish().await;
+            }
             let room = self.room();
             if room > 0
                 && let Some(mut tail) = idle.take()
@@ -283,6 +426,22 @@ impl<R: Reactor> Worker<'_, R> {
                     idle = Some(tail);
                     reading = None;
                     self.take(events);
+                    Ok(())
+                }
+                due = maybe(&mut looking) => {
+                    looking = None;
+                    match due {
+                        Ok(keys) => keys.into_iter().for_each(|key| self.queue(key, Task::Retry)),
+                        Err(error) => self.failed(&error),
+                    }
+                    Ok(())
+                }
+                _ = retry.tick(), if looking.is_none() && !self.parked.is_empty() => {
+                    let (pool, lease) = (self.hands.store.pool().clone(), self.lease.clone());
+                    let look = async move {
+                        parked::due(&pool, &lease.consumer, lease.slices).await
+                    };
+                    looking = Some(look.boxed());
                     Ok(())
                 }
                 _ = tick.tick() => {
@@ -306,40 +465,58 @@ impl<R: Reactor> Worker<'_, R> {
 
     fn take(&mut self, events: Vec<Arc<Recorded>>) {
         for event in events {
-            let key = self.hands.reactor.key(&event);
+            if self.lease.stops_before(event.position) {
+                return; // It is read again by whoever has the range then.
+            }
+            let key = self.hands.reactor.key(&event).filter(|key| self.lease.slices.holds(*key));
             self.window.admit(event.position, key.is_none());
-            let Some(key) = key else { continue };
-            match self.keys.entry(key) {
-                Entry::Occupied(mut waiting) => waiting.get_mut().push_back(event),
-                Entry::Vacant(free) => {
-                    free.insert(VecDeque::new());
-                    self.start(key, event);
-                }
+            if let Some(key) = key {
+                self.queue(key, Task::Take(event));
             }
         }
     }
 
-    fn start(&mut self, key: Uuid, event: Arc<Recorded>) {
+    /// Starts a task, or lets it wait for its turn.
+    fn queue(&mut self, key: Uuid, task: Task) {
+        match self.keys.entry(key) {
+            // What waits already need not be asked for again.
+            Entry::Occupied(_) if matches!(task, Task::Retry) => {}
+            Entry::Occupied(mut waiting) => waiting.get_mut().push_back(task),
+            Entry::Vacant(free) => {
+                free.insert(VecDeque::new());
+                self.start(key, task);
+            }
+        }
+    }
+
+    fn start(&mut self, key: Uuid, task: Task) {
         let hands = self.hands;
         let parked = self.parked.contains(&key);
         let acting = async move {
-            let outcome = hands.handle(key, &event, parked).await;
-            (key, event.position, outcome)
+            match task {
+                Task::Take(event) => {
+                    let outcome = hands.take(key, &event, parked).await;
+                    (key, Some(event.position), outcome)
+                }
+                Task::Retry => (key, None, hands.retry(key).await),
+            }
         };
         self.running.push(acting.boxed());
     }
 
-    /// Notes what became of an event, and starts the next one of its key.
+    /// Notes what became of a task, and starts the next one of its key.
     fn finished(&mut self, (key, position, outcome): Finished) -> Result<(), End> {
         match outcome {
-            Outcome::Done => {}
+            Outcome::Done => drop(self.parked.remove(&key)),
             Outcome::Parked => drop(self.parked.insert(key)),
             Outcome::Dropped => return Ok(()), // Its key stands still: nothing overtakes.
             Outcome::Lost => return Err(End::Lost),
         }
-        self.window.finish(position);
+        if let Some(position) = position {
+            self.window.finish(position);
+        }
         match self.keys.get_mut(&key).and_then(VecDeque::pop_front) {
-            Some(event) => self.start(key, event),
+            Some(task) => self.start(key, task),
             None => drop(self.keys.remove(&key)),
         }
         Ok(())
@@ -356,7 +533,7 @@ impl<R: Reactor> Worker<'_, R> {
 
     fn save(&self) -> Saving {
         let to = self.window.low();
-        let saving = self.lease.save(self.hands.pool.clone(), to);
+        let saving = self.lease.save(self.hands.store.pool().clone(), to);
         async move { (to, timeout(SAVE_WAIT_MAX, saving).await) }.boxed()
     }
 

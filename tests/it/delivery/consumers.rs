@@ -60,11 +60,7 @@ impl Projector for Scribe {
         self.name
     }
 
-    async fn apply(
-        &mut self,
-        tx: &mut PgConnection,
-        events: &[Arc<Recorded>],
-    ) -> Result<(), Fault> {
+    async fn apply(&self, tx: &mut PgConnection, events: &[Arc<Recorded>]) -> Result<(), Fault> {
         let mut rows: (Vec<Position>, Vec<Uuid>, Vec<i64>) = Default::default();
         for event in events {
             self.faults.check(event)?;

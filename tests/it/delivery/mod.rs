@@ -9,6 +9,7 @@ mod jetstream;
 mod lease;
 mod poison;
 mod reactor;
+mod workers;
 
 use std::time::Duration;
 
@@ -82,14 +83,13 @@ impl Log {
             .unwrap()
     }
 
-    /// Where `consumer` stands; 0 while it has never run.
+    /// Where all workers of `consumer` stand at least; 0 while it has never run.
     pub(crate) async fn checkpoint(&self, consumer: &str) -> Position {
-        sqlx::query_scalar("select position from checkpoints where consumer = $1")
+        sqlx::query_scalar("select coalesce(min(position), 0) from checkpoints where consumer = $1")
             .bind(consumer)
-            .fetch_optional(&self.database)
+            .fetch_one(&self.database)
             .await
             .unwrap()
-            .unwrap_or(0)
     }
 
     pub(crate) async fn wait_for(&self, consumer: &str, position: Position) {

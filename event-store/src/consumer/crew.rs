@@ -1,0 +1,559 @@
+//! Who does which part of a consumer's work.
+//!
+//! Every process that could do a consumer's work is a *member*. Its slices are cut into as many
+//! ranges as it is to have workers ([`scale`]), each with a checkpoint and a lease of its own; a
+//! worker is a task of a member that holds one. Nobody is in charge: each member looks at the
+//! same rows, and takes what is free or gives back what is too much, so that ranges move when a
+//! member joins, leaves, hangs or dies.
+//!
+//! Ranges are laid out anew while events flow. A range may be cut at once, since both parts stand
+//! where it stood. Ranges that are to be joined must stand at one position: all stop at the
+//! furthest, and whoever sees that the last has come there joins them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use schemas::Position;
+use sqlx::{FromRow, PgConnection, PgPool};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::lease::{LEASE_S, Lease, RENEW_EVERY};
+use super::{Backoff, chain};
+use crate::slice::Slices;
+
+/// The most workers that one consumer is spread over.
+pub const WORKERS_MAX: i16 = 64;
+
+/// How often those who wait for something look whether it is there.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Spreads `consumer` over so many workers, from 1 to [`WORKERS_MAX`]. Those who run it see to it,
+/// within seconds; events flow meanwhile.
+///
+/// # Errors
+/// [`crate::Error::Config`] where there is no such consumer, or not so many workers may be;
+/// [`crate::Error::Database`].
+pub async fn scale(pool: &PgPool, consumer: &str, workers: i16) -> Result<(), crate::Error> {
+    if !(1..=WORKERS_MAX).contains(&workers) {
+        return Err(crate::Error::Config(format!(
+            "{workers} workers: give a number from 1 to {WORKERS_MAX}"
+        )));
+    }
+    let scaled = sqlx::query("update consumers set workers = $2 where consumer = $1");
+    let scaled = scaled.bind(consumer).bind(workers).execute(pool).await?;
+    if scaled.rows_affected() == 0 {
+        return Err(crate::Error::Config(format!(
+            "no consumer `{consumer}` has ever run on this log"
+        )));
+    }
+    Ok(())
+}
+
+/// Does a share of a consumer's work until `drain` is cancelled: runs `work` for every range that
+/// falls to this member, until the range is lost or its token is cancelled.
+pub(super) async fn run<W>(
+    pool: &PgPool,
+    consumer: &str,
+    spreads: bool,
+    drain: &CancellationToken,
+    work: impl Fn(Lease, CancellationToken) -> W,
+) where
+    W: Future<Output = ()> + Send + 'static,
+{
+    let mut crew = Crew {
+        pool,
+        consumer,
+        spreads,
+        me: member(),
+        sign_due: Instant::now(),
+        faults: Backoff::default(),
+    };
+    let mut workers = JoinSet::new();
+    let mut ranges: HashMap<i16, CancellationToken> = HashMap::new();
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = drain.cancelled() => break,
+            next = crew.look() => next,
+        };
+        let wait = match next {
+            Next::Take(leases) => {
+                for lease in leases {
+                    let (from, token) = (lease.slices.from(), drain.child_token());
+                    ranges.insert(from, token.clone());
+                    let working = work(lease, token);
+                    workers.spawn(async move {
+                        working.await;
+                        from
+                    });
+                }
+                LOOK_EVERY
+            }
+            Next::Release(from) => {
+                if let Some(token) = ranges.get(&from).filter(|token| !token.is_cancelled()) {
+                    tracing::info!(consumer, from, "another process takes over a range");
+                    token.cancel();
+                }
+                LOOK_EVERY
+            }
+            Next::Wait(wait) => wait,
+        };
+        tokio::select! {
+            () = drain.cancelled() => break,
+            Some(ended) = workers.join_next() => ended_well(ended, &mut ranges),
+            () = sleep(wait) => {}
+        }
+    }
+    while let Some(ended) = workers.join_next().await {
+        ended_well(ended, &mut ranges);
+    }
+    crew.leave().await;
+}
+
+/// Forgets the range of a worker that has ended; a panic goes on.
+fn ended_well(
+    ended: Result<i16, tokio::task::JoinError>,
+    ranges: &mut HashMap<i16, CancellationToken>,
+) {
+    match ended {
+        Ok(from) => drop(ranges.remove(&from)),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => {} // Nobody aborts them.
+    }
+}
+
+/// What a member does next.
+enum Next {
+    Take(Vec<Lease>),
+    /// The worker of the range that begins there stops.
+    Release(i16),
+    Wait(Duration),
+}
+
+/// One member's view of a consumer.
+struct Crew<'a> {
+    pool: &'a PgPool,
+    consumer: &'a str,
+    /// Whether it may have more than one worker.
+    spreads: bool,
+    me: String,
+    /// When to give a sign of life.
+    sign_due: Instant,
+    faults: Backoff,
+}
+
+impl Crew<'_> {
+    async fn look(&mut self) -> Next {
+        match self.try_look().await {
+            Ok(next) => {
+                if self.faults.recovered() {
+                    tracing::info!(consumer = self.consumer, "the leases can be read again");
+                }
+                next
+            }
+            Err(error) => {
+                if self.faults.failed() {
+                    let (consumer, error) = (self.consumer, chain(&error));
+                    tracing::warn!(consumer, error, "the leases cannot be read");
+                }
+                Next::Wait(self.faults.delay())
+            }
+        }
+    }
+
+    async fn try_look(&mut self) -> Result<Next, sqlx::Error> {
+        if Instant::now() >= self.sign_due {
+            self.sign().await?;
+            self.sign_due = Instant::now() + RENEW_EVERY;
+        }
+        let scene = self.scene().await?;
+        match scene.step(&self.me) {
+            Step::Begin => self.begin().await.map(|()| Next::Wait(Duration::ZERO)),
+            Step::LayOut(workers) => {
+                let laid = self.lay_out(workers).await?;
+                Ok(Next::Wait(if laid { Duration::ZERO } else { LOOK_EVERY }))
+            }
+            Step::Take(ranges) => {
+                let mut leases = Vec::new();
+                for from in ranges {
+                    leases.extend(Lease::take(self.pool, self.consumer, from, &self.me).await?);
+                }
+                Ok(Next::Take(leases))
+            }
+            Step::Release(from) => Ok(Next::Release(from)),
+            Step::Look => Ok(Next::Wait(LOOK_EVERY)),
+            Step::Rest => Ok(Next::Wait(RENEW_EVERY)),
+        }
+    }
+
+    /// Says that this member lives.
+    async fn sign(&self) -> Result<(), sqlx::Error> {
+        let sign = sqlx::query(
+            "insert into consumer_members (consumer, member, seen_until)
+             select $1, $2, clock_timestamp() + make_interval(secs => $3)
+             from (select set_config('synchronous_commit', 'off', true)) as without_waiting
+             on conflict (consumer, member) do update set seen_until = excluded.seen_until",
+        );
+        sign.bind(self.consumer).bind(&self.me).bind(LEASE_S).execute(self.pool).await?;
+        Ok(())
+    }
+
+    /// Makes the one range that a new consumer has, and forgets members of long ago.
+    async fn begin(&self) -> Result<(), sqlx::Error> {
+        let mut tx = self.pool.begin().await?;
+        for statement in [
+            "insert into consumers (consumer) values ($1) on conflict do nothing",
+            "insert into checkpoints (consumer) values ($1) on conflict do nothing",
+            "delete from consumer_members
+             where consumer = $1 and seen_until < clock_timestamp() - interval '1 minute'",
+        ] {
+            sqlx::query(statement).bind(self.consumer).execute(&mut *tx).await?;
+        }
+        tx.commit().await
+    }
+
+    async fn scene(&self) -> Result<Scene, sqlx::Error> {
+        let ranges: Vec<Range> = sqlx::query_as(
+            "select from_slice, before_slice, position, stop_at, epoch, owner,
+                    coalesce(leased_until > clock_timestamp(), false) as held
+             from checkpoints where consumer = $1 order by from_slice",
+        )
+        .bind(self.consumer)
+        .fetch_all(self.pool)
+        .await?;
+        let (workers, others): (i16, Vec<String>) = sqlx::query_as(
+            "select coalesce((select workers from consumers where consumer = $1), 1::smallint),
+                    array(select member from consumer_members
+                          where consumer = $1 and member <> $2 and seen_until > clock_timestamp())",
+        )
+        .bind(self.consumer)
+        .bind(&self.me)
+        .fetch_one(self.pool)
+        .await?;
+        Ok(Scene { ranges, others, workers: if self.spreads { workers } else { 1 } })
+    }
+
+    /// Cuts or joins ranges until there are `workers`; false where some have to come to where the
+    /// furthest is before that can be.
+    async fn lay_out(&self, workers: i16) -> Result<bool, sqlx::Error> {
+        let mut tx = self.pool.begin().await?;
+        let ranges: Vec<Range> = sqlx::query_as(
+            "select from_slice, before_slice, position, stop_at, epoch, owner,
+                    coalesce(leased_until > clock_timestamp(), false) as held
+             from checkpoints where consumer = $1 order by from_slice for update",
+        )
+        .bind(self.consumer)
+        .fetch_all(&mut *tx)
+        .await?;
+        let Some(layout) = layout(&ranges, workers) else {
+            sqlx::query(
+                "update checkpoints
+                 set epoch = epoch + 1, leased_until = null,
+                     stop_at = (select max(position) from checkpoints where consumer = $1)
+                 where consumer = $1 and stop_at is null",
+            )
+            .bind(self.consumer)
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            return Ok(false);
+        };
+        // Above every epoch there was, so that no old holder can mean a new range.
+        let epoch = ranges.iter().map(|range| range.epoch).max().unwrap_or(0) + 1;
+        replace(&mut tx, self.consumer, &layout, epoch).await?;
+        tx.commit().await?;
+        tracing::info!(consumer = self.consumer, workers, "its slices are laid out anew");
+        Ok(true)
+    }
+
+    /// Others need not wait for what this member did.
+    async fn leave(&self) {
+        if let Err(error) = self.try_leave().await {
+            let (consumer, error) = (self.consumer, chain(&error));
+            tracing::warn!(consumer, error, "others will wait until this member is taken for dead");
+        }
+    }
+
+    async fn try_leave(&self) -> Result<(), sqlx::Error> {
+        for statement in [
+            "delete from consumer_members where consumer = $1 and member = $2",
+            // What was taken at the very end, and never worked on.
+            "update checkpoints set leased_until = null
+             where consumer = $1 and owner = $2 and leased_until is not null",
+        ] {
+            sqlx::query(statement).bind(self.consumer).bind(&self.me).execute(self.pool).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts the ranges of `layout` in the place of those that are there.
+async fn replace(
+    connection: &mut PgConnection,
+    consumer: &str,
+    layout: &[(Slices, Position)],
+    epoch: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("delete from checkpoints where consumer = $1")
+        .bind(consumer)
+        .execute(&mut *connection)
+        .await?;
+    let from: Vec<_> = layout.iter().map(|(slices, _)| slices.from()).collect();
+    let before: Vec<_> = layout.iter().map(|(slices, _)| slices.before()).collect();
+    let positions: Vec<_> = layout.iter().map(|(_, position)| *position).collect();
+    sqlx::query(
+        "insert into checkpoints (consumer, epoch, from_slice, before_slice, position)
+         select $1, $2, * from unnest($3::smallint[], $4::smallint[], $5::bigint[])",
+    )
+    .bind(consumer)
+    .bind(epoch)
+    .bind(from)
+    .bind(before)
+    .bind(positions)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A range as it stands in the database.
+#[derive(Debug, Clone, FromRow)]
+struct Range {
+    from_slice: i16,
+    before_slice: i16,
+    position: Position,
+    stop_at: Option<Position>,
+    epoch: i64,
+    owner: Option<String>,
+    held: bool,
+}
+
+impl Range {
+    fn slices(&self) -> Slices {
+        Slices::new(self.from_slice, self.before_slice)
+    }
+
+    fn is_free(&self) -> bool {
+        !self.held && self.stop_at.is_none_or(|stop| self.position < stop)
+    }
+
+    fn is_held_by(&self, member: &str) -> bool {
+        self.held && self.owner.as_deref() == Some(member)
+    }
+}
+
+/// Where the ranges for so many workers begin: each at the position of the range that it is cut
+/// from, or all at the one position that all stand at. None where they stand apart.
+fn layout(ranges: &[Range], workers: i16) -> Option<Vec<(Slices, Position)>> {
+    let first = ranges.first()?.position;
+    let together = ranges.iter().all(|range| range.position == first);
+    let position = |slices: Slices| {
+        let whole = ranges.iter().find(|range| range.slices().covers(slices));
+        whole.map(|range| range.position).or_else(|| together.then_some(first))
+    };
+    Slices::cut(workers).into_iter().map(|slices| Some((slices, position(slices)?))).collect()
+}
+
+/// What a member sees.
+#[derive(Debug)]
+struct Scene {
+    ranges: Vec<Range>,
+    /// The other members that live.
+    others: Vec<String>,
+    /// How many ranges there are to be.
+    workers: i16,
+}
+
+/// What a member makes of it.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// The consumer is new.
+    Begin,
+    /// There are to be so many ranges.
+    LayOut(i16),
+    /// Takes the ranges that begin there.
+    Take(Vec<i16>),
+    /// Gives back the range that begins there.
+    Release(i16),
+    /// Looks again soon.
+    Look,
+    /// All is well.
+    Rest,
+}
+
+impl Scene {
+    /// Everybody holds as many as everybody else, or one more.
+    fn step(&self, me: &str) -> Step {
+        let Self { ranges, others, workers } = self;
+        if ranges.is_empty() {
+            return Step::Begin;
+        }
+        let wanted = usize::try_from(*workers).unwrap_or(1);
+        if ranges.len() != wanted || ranges.iter().any(|range| range.stop_at.is_some()) {
+            let at_stop = ranges.iter().all(|range| !range.held && !range.is_free());
+            let asked = ranges.iter().any(|range| range.stop_at.is_some());
+            if !asked || at_stop {
+                return Step::LayOut(*workers);
+            }
+        }
+        let held_by = |member: &str| ranges.iter().filter(|range| range.is_held_by(member)).count();
+        let (mine, members) = (held_by(me), others.len() + 1);
+        let (least, most) = (ranges.len() / members, ranges.len().div_ceil(members));
+        let needy = others.iter().any(|other| held_by(other) < least);
+        let free = ranges.iter().filter(|range| range.is_free());
+        let quota = match mine {
+            mine if mine < least => least - mine,
+            mine if mine < most && !needy => 1,
+            _ => 0,
+        };
+        let taken: Vec<_> = free.take(quota).map(|range| range.from_slice).collect();
+        if !taken.is_empty() {
+            return Step::Take(taken);
+        }
+        if mine > most || mine > least && needy {
+            let surplus = ranges.iter().rfind(|range| range.is_held_by(me));
+            return surplus.map_or(Step::Look, |range| Step::Release(range.from_slice));
+        }
+        let settled = mine > 0 && ranges.iter().all(|range| range.held);
+        if settled { Step::Rest } else { Step::Look }
+    }
+}
+
+/// Names a member for people: host, process, and a number within it.
+fn member() -> String {
+    static MEMBERS: AtomicU64 = AtomicU64::new(0);
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "local".to_owned());
+    let number = MEMBERS.fetch_add(1, Ordering::Relaxed);
+    format!("{host}/{}/{number}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many ranges, each held by who is named.
+    fn scene<const N: usize>(owners: [Option<&str>; N], others: &[&str]) -> Scene {
+        let workers = i16::try_from(N).unwrap();
+        let ranges = Slices::cut(workers).into_iter().zip(owners).map(|(slices, owner)| Range {
+            from_slice: slices.from(),
+            before_slice: slices.before(),
+            position: 7,
+            stop_at: None,
+            epoch: 1,
+            owner: owner.map(str::to_owned),
+            held: owner.is_some(),
+        });
+        let others = others.iter().map(|other| (*other).to_owned()).collect();
+        Scene { ranges: ranges.collect(), others, workers }
+    }
+
+    #[test]
+    fn whoever_is_alone_takes_everything() {
+        let new = Scene { ranges: Vec::new(), others: Vec::new(), workers: 1 };
+        assert_eq!(new.step("a"), Step::Begin);
+        let free = scene([None, None, None, None], &[]);
+        assert_eq!(free.step("a"), Step::Take(vec![0, 256, 512, 768]));
+        let a = Some("a");
+        assert_eq!(scene([a, a, a, a], &[]).step("a"), Step::Rest);
+    }
+
+    #[test]
+    fn whoever_joins_is_given_a_share() {
+        let (a, b) = (Some("a"), Some("b"));
+        assert_eq!(scene([a, a, a, a], &["b"]).step("a"), Step::Release(768));
+        assert_eq!(scene([a, a, a, a], &["a"]).step("b"), Step::Look);
+        assert_eq!(scene([a, a, a, None], &["b"]).step("a"), Step::Release(512));
+        assert_eq!(scene([a, a, a, None], &["a"]).step("b"), Step::Take(vec![768]));
+        assert_eq!(scene([a, a, b, b], &["b"]).step("a"), Step::Rest);
+        // One range stays where it is.
+        assert_eq!(scene([a], &["b"]).step("a"), Step::Rest);
+        assert_eq!(scene([a], &["a"]).step("b"), Step::Look);
+    }
+
+    #[test]
+    fn what_a_dead_member_held_is_taken_over() {
+        let a = Some("a");
+        assert_eq!(scene([a, a, None, None], &[]).step("a"), Step::Take(vec![512, 768]));
+        assert_eq!(scene([None], &["b"]).step("a"), Step::Take(vec![0]));
+    }
+
+    #[test]
+    fn however_it_begins_everybody_ends_with_a_fair_share() {
+        let members = ["a", "b", "c", "d", "e"];
+        for ranges in [1_usize, 2, 3, 5, 8, 13] {
+            for count in 1..=members.len() {
+                let workers = i16::try_from(ranges).unwrap();
+                let mut world = scene([Some("a")], &[]);
+                world.workers = workers;
+                world.ranges = Slices::cut(workers)
+                    .into_iter()
+                    .map(|slices| Range {
+                        from_slice: slices.from(),
+                        before_slice: slices.before(),
+                        ..world.ranges[0].clone()
+                    })
+                    .collect();
+                for _ in 0..64 {
+                    for me in &members[..count] {
+                        world.others = members[..count]
+                            .iter()
+                            .filter(|other| *other != me)
+                            .map(|other| (*other).to_owned())
+                            .collect();
+                        let (from, held) = match world.step(me) {
+                            Step::Take(from) => (from, true),
+                            Step::Release(from) => (vec![from], false),
+                            _ => continue,
+                        };
+                        for range in &mut world.ranges {
+                            if from.contains(&range.from_slice) {
+                                assert_ne!(range.held, held);
+                                range.held = held;
+                                range.owner = Some((*me).to_owned());
+                            }
+                        }
+                    }
+                }
+                let shares = members[..count].iter().map(|member| {
+                    world.ranges.iter().filter(|range| range.is_held_by(member)).count()
+                });
+                let shares: Vec<_> = shares.collect();
+                assert_eq!(shares.iter().sum::<usize>(), ranges);
+                let (least, most) = (ranges / count, ranges.div_ceil(count));
+                assert!(shares.iter().all(|share| (least..=most).contains(share)), "{shares:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_is_cut_at_once_and_ranges_are_joined_where_they_meet() {
+        let mut scene = scene([None, None], &[]);
+        let cut = layout(&scene.ranges, 4).unwrap();
+        assert_eq!(cut.len(), 4);
+        scene.ranges[1].position = 9;
+        let cut = layout(&scene.ranges, 4).unwrap();
+        assert_eq!(cut.iter().map(|(_, position)| *position).collect::<Vec<_>>(), [7, 7, 9, 9]);
+        assert!(layout(&scene.ranges, 1).is_none());
+        assert!(layout(&scene.ranges, 3).is_none());
+        scene.ranges[0].position = 9;
+        assert_eq!(layout(&scene.ranges, 1).unwrap(), [(Slices::ALL, 9)]);
+        assert_eq!(layout(&scene.ranges, 3).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn ranges_that_are_to_be_joined_first_come_to_one_position() {
+        let (a, mut scene) = (Some("a"), scene([Some("a"), Some("a")], &[]));
+        scene.workers = 1;
+        assert_eq!(scene.step("a"), Step::LayOut(1));
+        for (range, position) in scene.ranges.iter_mut().zip([7, 9]) {
+            (range.position, range.stop_at, range.held) = (position, Some(9), false);
+        }
+        assert_eq!(scene.step("a"), Step::Take(vec![0]), "the one that is behind goes on");
+        scene.ranges[0].held = true;
+        assert_eq!(scene.step("a"), Step::Look);
+        (scene.ranges[0].position, scene.ranges[0].held) = (9, false);
+        assert_eq!((scene.step("a"), a), (Step::LayOut(1), Some("a")));
+    }
+}

@@ -1,0 +1,179 @@
+//! One consumer spread over several workers: who has which slices, and what moving them may not do.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
+
+use schemas::{Ids, Position};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::consumers::{Scribe, Witness};
+use super::{Log, Process, append, eventually, stream};
+
+/// Who holds how many ranges of `consumer`.
+async fn shares(log: &Log, consumer: &str) -> BTreeMap<String, i64> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "select owner, count(*) from checkpoints
+         where consumer = $1 and leased_until > clock_timestamp() group by owner",
+    )
+    .bind(consumer)
+    .fetch_all(&log.database)
+    .await
+    .unwrap();
+    rows.into_iter().collect()
+}
+
+async fn scaled(log: &Log, consumer: &str, workers: i16) {
+    event_store::scale(&log.database, consumer, workers).await.unwrap();
+    let ranges = usize::try_from(workers).unwrap();
+    eventually("the ranges are laid out", async || {
+        let parts = event_store::positions(&log.database).await.unwrap();
+        let parts: Vec<_> = parts.iter().filter(|part| part.consumer == consumer).collect();
+        parts.len() == ranges && parts.iter().all(|part| part.held)
+    })
+    .await;
+}
+
+/// Appends to a few streams, one event after the other, until told to stop; returns the versions.
+fn load(process: &Process, stop: &CancellationToken) -> JoinSet<HashMap<Uuid, i64>> {
+    let mut load = JoinSet::new();
+    for _ in 0..4 {
+        let (store, stop) = (process.store.clone(), stop.clone());
+        load.spawn(async move {
+            let streams: Vec<_> = (0..16).map(|_| Ids::system().next()).collect();
+            let mut versions: HashMap<Uuid, i64> = HashMap::new();
+            while !stop.is_cancelled() {
+                for stream in &streams {
+                    let version = versions.entry(*stream).or_default();
+                    append(&store, *stream, *version, 1).await;
+                    *version += 1;
+                }
+            }
+            versions
+        });
+    }
+    load
+}
+
+/// Every event was taken once, and those of one stream in order: `seen` is inserted into in order.
+async fn check_all_seen(log: &Log, consumer: &str, head: Position) {
+    assert_eq!(log.seen(consumer).await, (1..=head).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn slices_are_split_and_merged_while_events_flow() {
+    let log = Log::new().await;
+    let mut process = log.process().await;
+    process.relay();
+    process.projector(Scribe::new("scribe"));
+    let witness = Witness::default();
+    process.reactor(witness.clone());
+    let stop = CancellationToken::new();
+    let load = load(&process, &stop);
+    log.wait_for("scribe", 100).await;
+    log.wait_for("witness", 100).await;
+    for workers in [2, 8, 3, 64, 5, 1] {
+        scaled(&log, "scribe", workers).await;
+        scaled(&log, "witness", workers).await;
+        let head = process.store.head().await.unwrap();
+        log.wait_for("scribe", head + 100).await;
+    }
+    stop.cancel();
+    let versions: HashMap<_, _> = load.join_all().await.into_iter().flatten().collect();
+    let head = process.store.head().await.unwrap();
+    log.wait_for("scribe", head).await;
+    log.wait_for("witness", head).await;
+    process.stop().await;
+    check_all_seen(&log, "scribe", head).await;
+    // A reactor may see the last events again when a range moves, but none before its time.
+    let mut highest: HashMap<Uuid, i64> = HashMap::new();
+    for (stream, version) in witness.testimony.lock().unwrap().iter() {
+        let before = highest.entry(*stream).or_default();
+        assert!(*version <= *before + 1, "{stream}: {version} after {before}");
+        *before = (*version).max(*before);
+    }
+    assert_eq!(highest, versions);
+}
+
+#[tokio::test]
+async fn ranges_move_when_a_process_joins_leaves_or_dies() {
+    let log = Log::new().await;
+    let mut one = log.process().await;
+    one.relay();
+    one.projector(Scribe::new("scribe"));
+    let first = one.append(stream(), 0, 1).await;
+    log.wait_for("scribe", first).await;
+    scaled(&log, "scribe", 8).await;
+    assert_eq!(shares(&log, "scribe").await.into_values().collect::<Vec<_>>(), [8]);
+    let stop = CancellationToken::new();
+    let load = load(&one, &stop);
+
+    let mut two = log.process().await;
+    two.projector(Scribe::new("scribe"));
+    let even = async |shares_wanted: &[i64]| {
+        eventually("everybody has a share", async || {
+            shares(&log, "scribe").await.into_values().collect::<Vec<_>>() == shares_wanted
+        })
+        .await;
+    };
+    even(&[4, 4]).await;
+    let mut three = log.process().await;
+    three.projector(Scribe::new("scribe"));
+    eventually("the third has a share", async || {
+        let mut shares: Vec<_> = shares(&log, "scribe").await.into_values().collect();
+        shares.sort_unstable();
+        shares == [2, 3, 3]
+    })
+    .await;
+    two.stop().await; // It leaves,
+    even(&[4, 4]).await;
+    three.kill().await; // it dies.
+    even(&[8]).await;
+    stop.cancel();
+    load.join_all().await;
+    let head = one.store.head().await.unwrap();
+    log.wait_for("scribe", head).await;
+    one.stop().await;
+    check_all_seen(&log, "scribe", head).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_stuck_is_told_from_one_that_is_behind() {
+    let log = Log::new().await;
+    let mut process = log.process().await;
+    process.relay();
+    let scribe = Scribe::new("scribe");
+    let faults = scribe.faults.clone();
+    process.projector(scribe);
+    let first = process.append(stream(), 0, 1).await;
+    log.wait_for("scribe", first).await;
+    let health = async || {
+        let parts = event_store::positions(&log.database).await.unwrap();
+        parts.iter().map(|part| part.health().as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(health().await, ["current"]);
+    faults.down.store(true, Ordering::SeqCst);
+    process.append(stream(), 0, 1).await;
+    eventually("it is behind", async || health().await == ["behind"]).await;
+    // By the database's clock it has stood still for longer than it may.
+    log.execute(
+        "alter table events disable trigger user;
+         update checkpoints set updated_at = updated_at - interval '1 minute';
+         update events set recorded_at = recorded_at - interval '1 minute';",
+    )
+    .await;
+    assert_eq!(health().await, ["stuck"]);
+    faults.down.store(false, Ordering::SeqCst);
+    eventually("it has taken everything", async || health().await == ["current"]).await;
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn no_more_workers_than_may_be() {
+    let log = Log::new().await;
+    for (consumer, workers) in [("scribe", 0), ("scribe", 65), ("nobody", 2)] {
+        let refused = event_store::scale(&log.database, consumer, workers).await;
+        assert!(matches!(refused, Err(event_store::Error::Config(_))), "{refused:?}");
+    }
+}
