@@ -46,6 +46,7 @@ impl Log {
             clock: Clock::system(),
             ids: Ids::system(),
             import_token: None,
+            operator_token: None,
             payment_webhook_secret: "unused".to_owned(),
             carrier_webhook_secret: "unused".to_owned(),
             health: web::health::Checks::none(),

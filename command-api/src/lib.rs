@@ -14,6 +14,7 @@ mod execute;
 mod inbox;
 mod inventory;
 mod order;
+mod parked;
 mod payment;
 mod post;
 mod shipping;
@@ -44,6 +45,8 @@ pub struct Config {
     pub ids: Ids,
     /// The token of callers that may say when an order was placed; none: nobody may.
     pub import_token: Option<String>,
+    /// The token of operators, who may try parked streams again or drop them; none: nobody may.
+    pub operator_token: Option<String>,
     /// What the payment provider signs its webhooks with.
     pub payment_webhook_secret: String,
     /// What the carrier signs its webhooks with.
@@ -61,6 +64,7 @@ impl fmt::Debug for Config {
 /// The command API, ready to be served.
 pub fn router(config: Config) -> Router {
     let Config { store, vault, clock, ids, health, .. } = config;
+    let operators = parked::Operators::new(store.clone(), config.operator_token.as_deref());
     let api = Api::new(
         store,
         vault,
@@ -74,6 +78,7 @@ pub fn router(config: Config) -> Router {
         .merge(inventory::routes())
         .merge(shipping::routes())
         .merge(payment::routes())
-        .with_state(api);
+        .with_state(api)
+        .merge(parked::routes().with_state(operators));
     web::edge(routes, Edge::new(health, move || ids.next()))
 }

@@ -43,7 +43,7 @@ pub use migrate::migrate;
 pub use position::{Freshness, Reached, WaitError, positions};
 pub use projection::{Keys, Projection};
 pub use rebuild::{Progress, RebuildError, Rebuilt, fingerprint, rebuild, rollback};
-pub use registry::{names, run_all};
+pub use registry::{names, run_all, spreads};
 pub use status::{Status, Worker, list};
 pub use words::UnknownWord;
 

@@ -7,6 +7,7 @@ use schemas::Clock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint;
 use crate::live::Live;
 use crate::projection::Projection;
 use crate::rebuild::{self, Progress, RebuildError, Rebuilt};
@@ -35,6 +36,8 @@ pub struct Entry {
     pub name: &'static str,
     /// The version that this release folds.
     pub version: u16,
+    /// Whether its streams may be spread over several workers.
+    pub(crate) spreads: bool,
     /// The primary key of its table.
     pub(crate) key: &'static str,
     run: fn(Store, FeedHandle, CancellationToken) -> Running<'static, ()>,
@@ -48,6 +51,7 @@ impl Entry {
         Self {
             name: P::NAME,
             version: P::VERSION,
+            spreads: !P::SHARED_ROWS,
             key: <P::Row as Row>::COLUMNS[0],
             run: |store, feed, drain| Box::pin(run::<P>(store, feed, drain)),
             rebuild: |store, report| Box::pin(rebuild::run::<P>(store, report)),
@@ -67,6 +71,13 @@ impl Entry {
     ) -> Result<Rebuilt, RebuildError> {
         (self.rebuild)(store, report).await
     }
+}
+
+/// Whether `consumer` may have several workers: every one may but a read model whose rows several
+/// streams touch.
+#[must_use]
+pub fn spreads(consumer: &str) -> bool {
+    ALL.iter().all(|entry| entry.spreads || checkpoint(entry.name) != consumer)
 }
 
 /// The names of all read models.

@@ -12,6 +12,7 @@ mod api;
 mod health;
 mod order;
 mod order_list;
+mod parked;
 mod payment;
 mod projection;
 mod saga;
@@ -64,6 +65,7 @@ pub fn router(config: Config) -> Router {
         .merge(payment::routes())
         .merge(saga::routes())
         .merge(projection::routes())
+        .merge(parked::routes())
         .merge(stream::routes())
         .with_state(Api::new(pool, vault, &cursor_secret, trust));
     web::edge(routes, Edge::new(checks, move || ids.next()))

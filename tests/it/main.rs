@@ -16,6 +16,7 @@ mod delivery;
 mod event_store;
 mod metrics;
 mod overload;
+mod parked;
 mod personal_data;
 mod proxy;
 mod services;

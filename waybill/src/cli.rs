@@ -31,6 +31,8 @@ pub(crate) enum Choice {
     Relay(Box<role::relay::Options>),
     /// Maintain, list or rebuild the read models.
     Projections(Box<operator::projections::Options>),
+    /// Show who follows the log, or spread a consumer over more workers.
+    Consumers(operator::standing::Options),
     /// Run the sagas and their timers.
     Sagas(Box<role::sagas::Options>),
     /// Talk to the payment provider and the carrier.
@@ -45,7 +47,7 @@ pub(crate) enum Choice {
     Demo(Box<demo::Options>),
     /// Place, show or cancel an order through the APIs.
     Orders(operator::orders::Options),
-    /// Show what consumers could not take, and what waits behind it.
+    /// Show what consumers could not take, try it again, or leave it out.
     Parked(operator::parked::Options),
     /// Look into a stream of the log, now or at a moment of the past.
     Streams(operator::streams::Options),
@@ -66,6 +68,7 @@ impl Choice {
             Self::QueryApi(options) => role::query_api::run(*options).await,
             Self::Relay(options) => role::relay::run(*options).await,
             Self::Projections(options) => operator::projections::run(*options).await,
+            Self::Consumers(options) => operator::standing::run(options).await,
             Self::Sagas(options) => role::sagas::run(*options).await,
             Self::Adapters(options) => role::adapters::run(*options).await,
             Self::Sandbox(options) => role::sandbox::run(*options).await,

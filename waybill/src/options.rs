@@ -185,11 +185,11 @@ pub(crate) struct Import {
     pub import_token: Option<String>,
 }
 
-/// Who may look into streams.
+/// Who may look into streams and at what is parked, and do something about that.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Operators {
-    /// Callers of the query API that bring this token (`Authorization: Bearer …`) may look into
-    /// streams and their past; nobody may unless it is given.
+    /// Callers that bring this token (`Authorization: Bearer …`) may look into streams and their
+    /// past, see what is parked, and try it again or drop it; nobody may unless it is given.
     #[arg(long, env = "WAYBILL_OPERATOR_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub operator_token: Option<String>,
 }

@@ -60,6 +60,12 @@ impl Output {
         io::stdout()
     }
 
+    /// Empties the screen of a terminal.
+    pub(crate) fn clear(self) {
+        let mut stdout = (self.sink)().lock();
+        let _ = write!(stdout, "\u{1b}[2J\u{1b}[H");
+    }
+
     /// An empty line.
     pub(crate) fn gap(self) {
         self.line("");

@@ -10,7 +10,11 @@ use uuid::Uuid;
 use crate::Store;
 use crate::slice::Slices;
 
-/// Parked streams, or groups of them, that one call lists.
+mod act;
+
+pub use act::{Act, By, Extent, RATE_MAX, Selection, acts, drop, extent, retry};
+
+/// Groups that one call lists.
 pub const LIST_MAX: i64 = 1_000;
 
 /// Bytes of a reason that are kept.
@@ -76,22 +80,37 @@ pub async fn groups(pool: &PgPool) -> Result<Vec<Group>, crate::Error> {
     Ok(rows.bind(LIST_MAX).fetch_all(pool).await?)
 }
 
-/// What is parked, oldest first; at most 1,000 streams. Only those with this fingerprint, if one is
-/// given.
+/// A place in [`list`]: since when, whose, which key.
+pub type Place = (Timestamp, String, Uuid);
+
+/// What is parked, oldest first: at most `limit` streams after the place `after`. Only those with
+/// this fingerprint, if one is given.
 ///
 /// # Errors
 /// If the database is away.
-pub async fn list(pool: &PgPool, fingerprint: Option<&str>) -> Result<Vec<Parked>, crate::Error> {
+pub async fn list(
+    pool: &PgPool,
+    fingerprint: Option<&str>,
+    after: Option<&Place>,
+    limit: i64,
+) -> Result<Vec<Parked>, crate::Error> {
+    let (since, consumer, key) = match after {
+        Some((since, consumer, key)) => (Some(since), Some(consumer), Some(key)),
+        None => (None, None, None),
+    };
     let rows = sqlx::query_as(
         "select consumer, key, stream_id, category, first_position, reason, fingerprint, parked_at,
                 tries, retry_at,
                 (select count(*) from parked_events
                  where parked_events.consumer = parked_streams.consumer
                    and parked_events.key = parked_streams.key) as waiting
-         from parked_streams where $1::text is null or fingerprint = $1
-         order by parked_at, consumer, key limit $2",
+         from parked_streams
+         where ($1::text is null or fingerprint = $1)
+           and ($2::timestamptz is null or (parked_at, consumer, key) > ($2, $3, $4))
+         order by parked_at, consumer, key limit $5",
     );
-    Ok(rows.bind(fingerprint).bind(LIST_MAX).fetch_all(pool).await?)
+    let rows = rows.bind(fingerprint).bind(since).bind(consumer).bind(key).bind(limit);
+    Ok(rows.fetch_all(pool).await?)
 }
 
 /// How many streams each consumer has parked; those with none are left out.

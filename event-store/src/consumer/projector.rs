@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use schemas::{Position, Recorded};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -16,6 +16,9 @@ use crate::{FeedHandle, Store};
 
 /// Events in one transaction.
 const BATCH_EVENTS_MAX: usize = 500;
+
+/// How often the checkpoint moves where the events are others'.
+const PASS_EVERY: Duration = Duration::from_millis(20);
 
 /// How often to look whether somebody wants a parked stream to be tried again.
 const RETRY_LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -34,10 +37,16 @@ pub async fn run_projector<P: Projector>(
     let work = |lease: Lease, drain: CancellationToken| {
         let (store, feed, projector) = (store.clone(), feed.clone(), projector.clone());
         async move {
-            let parked = HashSet::new();
-            let faults = Backoff::default();
-            let mut worker =
-                Worker { store: &store, projector: &*projector, lease, parked, drain, faults };
+            let mut worker = Worker {
+                store: &store,
+                projector: &*projector,
+                passed: lease.position,
+                lease,
+                moved: Instant::now(),
+                parked: HashSet::new(),
+                drain,
+                faults: Backoff::default(),
+            };
             let end = worker.lead(&feed).await;
             worker.lease.retire(store.pool(), matches!(end, End::Lost)).await;
         }
@@ -96,6 +105,10 @@ struct Worker<'a, P> {
     store: &'a Store,
     projector: &'a P,
     lease: Lease,
+    /// Up to here there is nothing of ours beyond the checkpoint.
+    passed: Position,
+    /// When the checkpoint last moved.
+    moved: Instant,
     parked: HashSet<Uuid>,
     drain: CancellationToken,
     faults: Backoff,
@@ -122,6 +135,7 @@ impl<P: Projector> Worker<'_, P> {
                 () = self.drain.cancelled() => return End::Drained,
                 _ = retry.tick(), if !self.parked.is_empty() => self.retry().await,
                 batch = tail.next(BATCH_EVENTS_MAX) => self.take(&batch).await,
+                () = sleep_until(self.moved + PASS_EVERY), if self.is_past() => self.pass().await,
                 () = lose(&self.lease, self.store) => return End::Lost,
             };
             if let Err(end) = done {
@@ -163,6 +177,10 @@ impl<P: Projector> Worker<'_, P> {
                 }
             }
         }
+        let stop = self.lease.stop_at.is_some_and(|stop| self.passed >= stop);
+        if self.is_past() && (stop || self.moved.elapsed() >= PASS_EVERY) {
+            self.pass().await?;
+        }
         Ok(())
     }
 
@@ -171,23 +189,47 @@ impl<P: Projector> Worker<'_, P> {
         let Some(last) = slice.last() else { return Ok(()) };
         let ours = self.ours(slice);
         if ours.is_empty() {
-            // Nothing is written that a crash could tear apart.
-            self.lease.save(self.store.pool().clone(), last.position).await?;
-        } else {
-            let mut tx = self.store.pool().begin().await?;
-            if self.lease.advance(&mut tx, last.position).await? {
-                let (held, fresh): (Vec<_>, Vec<_>) =
-                    ours.iter().cloned().partition(|event| self.parked.contains(&event.stream.id));
-                if held.is_empty() {
-                    self.projector.apply(&mut tx, &ours).await?;
-                } else {
-                    self.hold_back(&mut tx, &ours, &held, fresh).await?;
-                }
-                tx.commit().await?;
-            }
+            self.passed = last.position; // The checkpoint follows, see `pass`.
+            return Ok(());
         }
-        self.lease.moved(last.position);
+        let mut tx = self.store.pool().begin().await?;
+        if self.lease.advance(&mut tx, last.position).await? {
+            let (held, fresh): (Vec<_>, Vec<_>) =
+                ours.iter().cloned().partition(|event| self.parked.contains(&event.stream.id));
+            if held.is_empty() {
+                self.projector.apply(&mut tx, &ours).await?;
+            } else {
+                self.hold_back(&mut tx, &ours, &held, fresh).await?;
+            }
+            tx.commit().await?;
+        }
+        self.moved(last.position);
         Ok(())
+    }
+
+    /// Notes that the checkpoint has moved.
+    fn moved(&mut self, position: Position) {
+        self.lease.moved(position);
+        self.passed = position;
+        self.moved = Instant::now();
+    }
+
+    fn is_past(&self) -> bool {
+        self.passed > self.lease.position
+    }
+
+    /// Moves the checkpoint past events of others. Nothing is written that a crash could tear apart.
+    async fn pass(&mut self) -> Result<(), End> {
+        let to = self.passed;
+        match self.lease.save(self.store.pool().clone(), to).await {
+            Ok(()) => {
+                self.moved(to);
+                self.well();
+                Ok(())
+            }
+            Err(AdvanceError::Lost) => Err(End::Lost),
+            Err(AdvanceError::Database(error)) => self.pause(&chain(&error)).await,
+        }
     }
 
     /// What of a batch is in our range.
@@ -243,7 +285,7 @@ impl<P: Projector> Worker<'_, P> {
             }
             Err(Stop::Lost) => return Err(End::Lost),
         }
-        self.lease.moved(event.position);
+        self.moved(event.position);
         self.parked.insert(key);
         let (consumer, position) = (&self.lease.consumer, event.position);
         tracing::error!(consumer, position, stream = %event.stream, why, "stream parked");

@@ -7,7 +7,7 @@ use event_store::parked;
 use serde_json::Value;
 
 use super::consumers::Scribe;
-use super::{Log, eventually, stream};
+use super::{Log, Process, eventually, stream};
 
 /// Three streams whose events are interleaved; the second event of the middle one is poison.
 async fn one_stream_is_parked(make: impl FnOnce(&Scribe, uuid::Uuid)) {
@@ -35,7 +35,7 @@ async fn one_stream_is_parked(make: impl FnOnce(&Scribe, uuid::Uuid)) {
     assert_eq!(log.seen("scribe").await, [1, 2, 3, 4, 6, 7, 9, 10, 12, 15]);
     assert_eq!(log.seen("control").await.len(), 15);
 
-    let parked = parked::list(&log.database, None).await.unwrap();
+    let parked = parked::list(&log.database, None, None, 10).await.unwrap();
     let [parked] = parked.as_slice() else { panic!("{parked:?}") };
     assert_eq!((parked.consumer.as_str(), parked.stream_id), ("scribe", bad));
     assert_eq!((parked.first_position, parked.waiting), (5, 5));
@@ -61,16 +61,19 @@ async fn one_stream_is_parked(make: impl FnOnce(&Scribe, uuid::Uuid)) {
     process.stop().await;
 }
 
+/// Runs a command on this log; its exit code, and what it printed.
+fn command(log: &Log, arguments: &[&str]) -> (Option<i32>, String) {
+    let program = Command::new(env!("CARGO_BIN_EXE_waybill-under-test"))
+        .args(arguments)
+        .args(["--database-url", &log.url])
+        .output()
+        .unwrap();
+    (program.status.code(), String::from_utf8(program.stdout).unwrap())
+}
+
 /// The command line tells of it as well.
 fn told_of(log: &Log, parked: &parked::Parked) {
-    let run = |arguments: &[&str]| {
-        let program = Command::new(env!("CARGO_BIN_EXE_waybill-under-test"))
-            .args(arguments)
-            .args(["--database-url", &log.url])
-            .output()
-            .unwrap();
-        (program.status.code(), String::from_utf8(program.stdout).unwrap())
-    };
+    let run = |arguments: &[&str]| command(log, arguments);
     let json = |arguments: &[&str]| -> Value {
         let (code, printed) = run(&[arguments, &["--json"]].concat());
         assert_eq!(code, Some(0), "{printed}");
@@ -124,6 +127,138 @@ async fn a_fault_of_the_system_is_waited_out_and_parks_nothing() {
     faults.down.store(false, Ordering::SeqCst);
     log.wait_for("scribe", head).await;
     assert_eq!(log.seen("scribe").await, (1..=head).collect::<Vec<_>>());
-    assert!(parked::list(&log.database, None).await.unwrap().is_empty());
+    assert!(parked::list(&log.database, None, None, 10).await.unwrap().is_empty());
+    process.stop().await;
+}
+
+/// A log whose projector has parked one stream of three events at its second.
+async fn parked_stream(log: &Log, scribe: Scribe, bad: uuid::Uuid) -> (Process, parked::Parked) {
+    let mut process = log.process().await;
+    process.relay();
+    scribe.faults.poison.lock().unwrap().insert(bad);
+    process.projector(scribe);
+    let head = process.append(bad, 0, 3).await;
+    log.wait_for("scribe", head).await;
+    assert_eq!(log.seen("scribe").await, [1]);
+    let mut parked = parked::list(&log.database, None, None, 10).await.unwrap();
+    (process, parked.pop().unwrap())
+}
+
+#[tokio::test]
+async fn what_is_parked_is_tried_again_in_order_when_somebody_says_so() {
+    let log = Log::new().await;
+    let (bad, scribe) = (stream(), Scribe::new("scribe"));
+    let faults = scribe.faults.clone();
+    let (process, parked) = parked_stream(&log, scribe, bad).await;
+    let cause = parked.fingerprint.as_str();
+    let retry = |more: &[&str]| {
+        let arguments = ["parked", "retry", cause, "--reason", "deployed 1.2", "--actor", "Ada"];
+        command(&log, &[&arguments, more].concat())
+    };
+    let (code, printed) = retry(&["--dry-run"]);
+    assert_eq!(code, Some(0));
+    assert!(printed.starts_with("1 streams with 2 events would be tried again"), "{printed}");
+    assert_eq!(command(&log, &["parked", "retry", "0000000000000000", "--reason", "x"]).0, Some(1));
+
+    // It is poison still.
+    assert_eq!(retry(&[]).0, Some(0));
+    let tried = async || parked::list(&log.database, None, None, 10).await.unwrap()[0].clone();
+    eventually("it was tried again", async || tried().await.tries == 1).await;
+    let again = tried().await;
+    assert_eq!((again.first_position, again.waiting, again.retry_at), (2, 2, None));
+    assert_eq!(log.seen("scribe").await, [1]);
+
+    // Mended. What comes meanwhile waits its turn.
+    faults.poison.lock().unwrap().clear();
+    let head = process.append(bad, 3, 2).await;
+    log.wait_for("scribe", head).await;
+    assert_eq!(retry(&["--consumer", "scribe", "--key", &bad.to_string()]).0, Some(0));
+    eventually("nothing is parked", async || {
+        parked::counts(&log.database).await.unwrap().is_empty()
+    })
+    .await;
+    assert_eq!(log.seen("scribe").await, [1, 2, 3, 4, 5]);
+    let head = process.append(bad, 5, 1).await;
+    log.wait_for("scribe", head).await;
+    assert_eq!(log.seen("scribe").await.len(), 6);
+
+    let (_, acts) = command(&log, &["parked", "acts", "--json"]);
+    let acts: Value = serde_json::from_str(&acts).unwrap();
+    assert_eq!(acts.as_array().unwrap().len(), 2, "neither a dry run nor nothing: {acts}");
+    assert_eq!((&acts[1]["actor"], &acts[1]["action"]), (&"Ada".into(), &"retry".into()));
+    assert_eq!((&acts[1]["reason"], &acts[1]["events"]), (&"deployed 1.2".into(), &2.into()));
+    assert_eq!((&acts[0]["events"], &acts[0]["streams"]), (&4.into(), &1.into()));
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_dropped_is_left_out_and_its_stream_goes_on() {
+    let log = Log::new().await;
+    let (bad, scribe) = (stream(), Scribe::new("scribe"));
+    let (process, parked) = parked_stream(&log, scribe, bad).await;
+    let drop = ["parked", "drop", &parked.fingerprint, "--reason", "a test order"];
+    let (code, printed) = command(&log, &[&drop[..], &["--dry-run"]].concat());
+    assert_eq!((code, printed.trim()), (Some(0), "2 events of 1 streams would be left out"));
+    assert_eq!(parked::counts(&log.database).await.unwrap().len(), 1);
+    let (code, printed) = command(&log, &drop);
+    assert_eq!((code, printed.trim()), (Some(0), "2 events of 1 streams are left out"));
+    assert!(parked::counts(&log.database).await.unwrap().is_empty());
+    let head = process.append(bad, 3, 2).await;
+    log.wait_for("scribe", head).await;
+    assert_eq!(log.seen("scribe").await, [1, 4, 5]);
+    let left_out: Vec<i64> = sqlx::query_scalar("select position from dropped_events order by 1")
+        .fetch_all(&log.database)
+        .await
+        .unwrap();
+    assert_eq!(left_out, [2, 3]);
+    assert_eq!(command(&log, &["parked", "drop", &parked.fingerprint]).0, Some(2), "a reason");
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn many_are_tried_again_at_a_rate() {
+    let log = Log::new().await;
+    let scribe = Scribe::new("scribe");
+    let streams: Vec<_> = (0..20).map(|_| stream()).collect();
+    let faults = scribe.faults.clone();
+    faults.poison.lock().unwrap().extend(&streams);
+    let mut process = log.process().await;
+    process.relay();
+    for stream in &streams {
+        process.append(*stream, 0, 2).await;
+    }
+    process.projector(scribe);
+    log.wait_for("scribe", 40).await;
+    let parked = parked::list(&log.database, None, None, 100).await.unwrap();
+    let (first, rest) = (&parked[0], parked.len());
+    let page = parked::list(&log.database, None, None, 7).await.unwrap();
+    let after = (page[6].parked_at, page[6].consumer.clone(), page[6].key);
+    let others = parked::list(&log.database, None, Some(&after), 100).await.unwrap();
+    assert_eq!((rest, others.len(), &others[..]), (20, 13, &parked[7..]));
+
+    let selection =
+        parked::Selection { fingerprint: first.fingerprint.clone(), consumer: None, key: None };
+    let by = parked::By { actor: "Ada".to_owned(), reason: "mended".to_owned() };
+    for rate in [0, parked::RATE_MAX + 1] {
+        assert!(parked::retry(&log.database, &selection, rate, &by).await.is_err());
+    }
+    let nobody = parked::By { actor: String::new(), ..by.clone() };
+    assert!(parked::retry(&log.database, &selection, 1, &nobody).await.is_err());
+    faults.poison.lock().unwrap().clear();
+    let extent = parked::retry(&log.database, &selection, 10, &by).await.unwrap();
+    assert_eq!((extent.streams, extent.events), (20, 20));
+    let spread: f64 = sqlx::query_scalar(
+        "select coalesce(extract(epoch from max(retry_at) - min(retry_at)), 0)::float8
+         from parked_streams",
+    )
+    .fetch_one(&log.database)
+    .await
+    .unwrap();
+    assert!(spread <= 1.91, "20 streams at 10 a second: {spread} s");
+    eventually("nothing is parked", async || {
+        parked::counts(&log.database).await.unwrap().is_empty()
+    })
+    .await;
+    assert_eq!(log.seen("scribe").await, (1..=40).collect::<Vec<_>>());
     process.stop().await;
 }

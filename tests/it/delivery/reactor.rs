@@ -92,9 +92,41 @@ async fn poison_parks_its_key_and_nothing_of_it_overtakes() {
     check_order(&witness.testimony, &[good], 5, false);
     let told: Vec<_> = witness.testimony.lock().unwrap().clone();
     assert_eq!(told.iter().filter(|(key, _)| *key == bad).count(), 1);
-    let parked = parked::list(&log.database, None).await.unwrap();
+    let parked = parked::list(&log.database, None, None, 10).await.unwrap();
     let [parked] = parked.as_slice() else { panic!("{parked:?}") };
     assert_eq!((parked.key, parked.first_position, parked.waiting), (bad, 4, 4));
+
+    // Mended, and asked for: everything that waited, in order, and what comes later.
+    witness.faults.poison.lock().unwrap().clear();
+    let selection = parked::Selection {
+        fingerprint: parked.fingerprint.clone(),
+        consumer: Some("witness".to_owned()),
+        key: Some(bad),
+    };
+    let by = parked::By { actor: "Ada".to_owned(), reason: "mended".to_owned() };
+    parked::retry(&log.database, &selection, 1, &by).await.unwrap();
+    let head = interleave(&process, &[good, bad], 5, 3).await;
+    log.wait_for("witness", head).await;
+    eventually("nothing is parked", async || {
+        parked::counts(&log.database).await.unwrap().is_empty()
+    })
+    .await;
+    check_order(&witness.testimony, &[good, bad], 8, false);
+
+    // Parked once more, and dropped: what comes later is acted on.
+    let worse = stream();
+    witness.faults.poison.lock().unwrap().insert(worse);
+    let head = interleave(&process, &[worse], 0, 3).await;
+    log.wait_for("witness", head).await;
+    let fingerprint = selection.fingerprint;
+    let selection = parked::Selection { fingerprint, consumer: None, key: None };
+    let extent = parked::drop(&log.database, &selection, &by).await.unwrap();
+    assert_eq!((extent.streams, extent.events), (1, 2));
+    let head = interleave(&process, &[worse], 3, 2).await;
+    log.wait_for("witness", head).await;
+    let testimony = witness.testimony.lock().unwrap().clone();
+    let versions = testimony.iter().filter(|(key, _)| *key == worse).map(|(_, version)| *version);
+    assert_eq!(versions.collect::<Vec<_>>(), [1, 4, 5]);
     process.stop().await;
 }
 
@@ -114,7 +146,7 @@ async fn a_fault_of_the_system_is_tried_again_until_it_is_gone() {
     witness.faults.down.store(false, Ordering::SeqCst);
     log.wait_for("witness", head).await;
     check_order(&witness.testimony, &keys, 3, false);
-    assert!(parked::list(&log.database, None).await.unwrap().is_empty());
+    assert!(parked::list(&log.database, None, None, 10).await.unwrap().is_empty());
     process.stop().await;
 }
 

@@ -73,7 +73,7 @@ async fn slices_are_split_and_merged_while_events_flow() {
     let load = load(&process, &stop);
     log.wait_for("scribe", 100).await;
     log.wait_for("witness", 100).await;
-    for workers in [2, 8, 3, 64, 5, 1] {
+    for workers in [2, 8, 3, 16, 1] {
         scaled(&log, "scribe", workers).await;
         scaled(&log, "witness", workers).await;
         let head = process.store.head().await.unwrap();
@@ -166,6 +166,24 @@ async fn a_worker_that_is_stuck_is_told_from_one_that_is_behind() {
     assert_eq!(health().await, ["stuck"]);
     faults.down.store(false, Ordering::SeqCst);
     eventually("it has taken everything", async || health().await == ["current"]).await;
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn sixty_four_workers_take_every_event_once() {
+    let log = Log::new().await;
+    let mut process = log.process().await;
+    process.relay();
+    process.projector(Scribe::new("scribe"));
+    let first = process.append(stream(), 0, 1).await;
+    log.wait_for("scribe", first).await;
+    scaled(&log, "scribe", 64).await;
+    let mut head = first;
+    for _ in 0..100 {
+        head = process.append(stream(), 0, 2).await;
+    }
+    log.wait_for("scribe", head).await;
+    check_all_seen(&log, "scribe", head).await;
     process.stop().await;
 }
 

@@ -7,5 +7,6 @@ pub(crate) mod orders;
 pub(crate) mod parked;
 pub(crate) mod projections;
 pub(crate) mod schemas;
+pub(crate) mod standing;
 pub(crate) mod streams;
 pub(crate) mod subjects;

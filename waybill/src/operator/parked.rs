@@ -1,16 +1,23 @@
-//! `waybill parked list | show`: what consumers could not take, and what waits behind it.
+//! `waybill parked`: what consumers could not take, what waits behind it, and what to do about it.
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use event_store::parked::{self, Group, Parked};
+use event_store::parked::{self, Act, By, Group, Parked, Selection};
 use schemas::Timestamp;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::projections::Where;
 use crate::exit::Ending;
 use crate::output::{Output, Style};
 
-/// Show which streams consumers have parked, and why.
+/// Streams that one call shows.
+const STREAMS_MAX: i64 = 1_000;
+
+/// Acts that one call shows.
+const ACTS_MAX: i64 = 100;
+
+/// Show which streams consumers have parked and why, try them again, or leave their events out.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -21,6 +28,34 @@ pub(crate) struct Options {
 enum Command {
     /// What is parked, by consumer and cause, the most streams first.
     List {
+        /// As an array of JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Try the streams of one cause again, in order, after what was wrong is mended. What is poison
+    /// still stays parked, from that event on. Ends with 1 where nothing is parked for it.
+    Retry {
+        #[command(flatten)]
+        what: What,
+        /// Streams a second.
+        #[arg(long, default_value_t = 10,
+              value_parser = clap::value_parser!(u16).range(1..=i64::from(parked::RATE_MAX)))]
+        rate: u16,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Leave out every event that waits in the streams of one cause, for good; the consumer goes on
+    /// with what comes after. Ends with 1 where nothing is parked for it.
+    Drop {
+        #[command(flatten)]
+        what: What,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// What people did about parked streams, the latest 100 first.
+    Acts {
         /// As an array of JSON.
         #[arg(long)]
         json: bool,
@@ -39,6 +74,35 @@ enum Command {
     },
 }
 
+/// Which streams, and who says so.
+#[derive(Debug, Args)]
+struct What {
+    /// The cause, as `waybill parked list` names it.
+    fingerprint: String,
+    /// Only this consumer's.
+    #[arg(long, value_name = "NAME")]
+    consumer: Option<String>,
+    /// Only this key, as `waybill parked show --json` names it.
+    #[arg(long)]
+    key: Option<Uuid>,
+    /// Why, for those who ask later.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Who asks.
+    #[arg(long, env = "USER", value_name = "NAME", default_value = "operator")]
+    actor: String,
+    /// Only tell how much it would be about.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl What {
+    fn parts(self) -> (Selection, By) {
+        let Self { fingerprint, consumer, key, reason, actor, .. } = self;
+        (Selection { fingerprint, consumer, key }, By { actor, reason })
+    }
+}
+
 /// Runs the command.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     let output = Output::standard();
@@ -49,12 +113,73 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
             Ok(Ending::Orderly)
         }
         Command::Show { fingerprint, json, at } => {
-            let streams = parked::list(at.store().await?.pool(), Some(&fingerprint)).await;
+            let store = at.store().await?;
+            let streams = parked::list(store.pool(), Some(&fingerprint), None, STREAMS_MAX).await;
             let streams = streams.context("cannot read what is parked")?;
             show(output, json, &streams)?;
             Ok(if streams.is_empty() { Ending::Failed } else { Ending::Orderly })
         }
+        Command::Retry { what, rate, at } => {
+            let (store, dry_run) = (at.store().await?, what.dry_run);
+            let (selection, by) = what.parts();
+            let extent = if dry_run {
+                parked::extent(store.pool(), &selection).await
+            } else {
+                parked::retry(store.pool(), &selection, rate, &by).await
+            };
+            let parked::Extent { streams, events } = extent.context("nothing was asked for")?;
+            let verb = if dry_run { "would be" } else { "are" };
+            output.line(format!(
+                "{streams} streams with {events} events {verb} tried again, {rate} streams a second"
+            ));
+            Ok(if streams == 0 { Ending::Failed } else { Ending::Orderly })
+        }
+        Command::Drop { what, at } => {
+            let (store, dry_run) = (at.store().await?, what.dry_run);
+            let (selection, by) = what.parts();
+            let extent = if dry_run {
+                parked::extent(store.pool(), &selection).await
+            } else {
+                parked::drop(store.pool(), &selection, &by).await
+            };
+            let parked::Extent { streams, events } = extent.context("nothing was dropped")?;
+            let verb = if dry_run { "would be" } else { "are" };
+            output.line(format!("{events} events of {streams} streams {verb} left out"));
+            Ok(if streams == 0 { Ending::Failed } else { Ending::Orderly })
+        }
+        Command::Acts { json, at } => {
+            let acts = parked::acts(at.store().await?.pool(), None, ACTS_MAX).await;
+            told(output, json, &acts.context("cannot read what was done")?)?;
+            Ok(Ending::Orderly)
+        }
     }
+}
+
+fn told(output: Output, json: bool, acts: &[Act]) -> anyhow::Result<()> {
+    let object = |act: &Act| {
+        json!({
+            "act": act.act, "at": time(act.acted_at), "actor": act.actor, "action": act.action,
+            "fingerprint": act.fingerprint, "consumer": act.consumer, "key": act.key,
+            "streams": act.streams, "events": act.events, "reason": act.reason,
+        })
+    };
+    if json {
+        return print(output, acts.iter().map(object).collect());
+    }
+    let title = format!(
+        "{:<20} {:<12} {:<6} {:<16} {:>7} {:>8} {}",
+        "at", "actor", "action", "fingerprint", "streams", "events", "reason"
+    );
+    output.line(output.paint(Style::Bold, title));
+    for act in acts {
+        let fingerprint = act.fingerprint.as_deref().unwrap_or_default();
+        let (at, reason) = (time(act.acted_at), one_line(&act.reason));
+        output.line(format!(
+            "{at:<20} {:<12} {:<6} {fingerprint:<16} {:>7} {:>8} {reason}",
+            act.actor, act.action, act.streams, act.events
+        ));
+    }
+    Ok(())
 }
 
 fn list(output: Output, json: bool, groups: &[Group]) -> anyhow::Result<()> {
@@ -79,7 +204,7 @@ fn list(output: Output, json: bool, groups: &[Group]) -> anyhow::Result<()> {
             "{consumer:<28} {fingerprint:<16} {streams:>7} {waiting:>8} {since:<20} {reason}"
         ));
     }
-    end(output, groups.len())
+    end(output, groups.len(), parked::LIST_MAX)
 }
 
 fn show(output: Output, json: bool, streams: &[Parked]) -> anyhow::Result<()> {
@@ -88,6 +213,7 @@ fn show(output: Output, json: bool, streams: &[Parked]) -> anyhow::Result<()> {
             "consumer": parked.consumer, "key": parked.key, "category": parked.category,
             "stream_id": parked.stream_id, "position": parked.first_position,
             "waiting": parked.waiting, "since": time(parked.parked_at), "reason": parked.reason,
+            "tries": parked.tries, "retry_at": parked.retry_at.map(time),
         })
     };
     if json {
@@ -109,12 +235,12 @@ fn show(output: Output, json: bool, streams: &[Parked]) -> anyhow::Result<()> {
             one_line(&parked.reason)
         ));
     }
-    end(output, streams.len())
+    end(output, streams.len(), STREAMS_MAX)
 }
 
 /// Says where the list may go on.
-fn end(output: Output, shown: usize) -> anyhow::Result<()> {
-    if shown == usize::try_from(parked::LIST_MAX)? {
+fn end(output: Output, shown: usize, most: i64) -> anyhow::Result<()> {
+    if shown == usize::try_from(most)? {
         output.line(output.paint(Style::Dim, format!("no more than {shown} are shown")));
     }
     Ok(())

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use event_store::Store;
 
+use super::standing::{self, Shown};
 use crate::endpoints::{DATA_DIR_DEFAULT, Endpoints};
 use crate::exit::{Ending, Misconfigured};
 use crate::options;
@@ -25,7 +26,12 @@ enum Command {
     /// Maintain the read models, until stopped.
     Run(Box<role::projections::Options>),
     /// Tell how far behind the log each read model is.
-    List(Where),
+    List {
+        #[command(flatten)]
+        shown: Shown,
+        #[command(flatten)]
+        at: Where,
+    },
     /// Fold the whole log into a new table beside the live one, and switch. Queries go on.
     Rebuild {
         /// Which read model, as `order_summary`.
@@ -81,39 +87,14 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     let output = Output::standard();
     match options.command {
         Command::Run(options) => role::projections::run(*options).await,
-        Command::List(at) => {
-            list(output, &at.store().await?).await?;
-            Ok(Ending::Orderly)
+        Command::List { shown, at } => {
+            standing::projections(output, &at.store().await?, &shown).await
         }
         Command::Rebuild { name, at } => {
             rebuild(output, &at.store().await?, &name).await?;
             Ok(Ending::Orderly)
         }
     }
-}
-
-/// A table of the read models.
-async fn list(output: Output, store: &Store) -> anyhow::Result<()> {
-    let statuses = projections::list(store.pool()).await.context("cannot read the checkpoints")?;
-    let title = format!(
-        "{:<20} {:>7} {:>10} {:>10} {:>7} {:>7} {:>7}",
-        "projection", "version", "position", "head", "lag", "lag_s", "parked"
-    );
-    output.line(output.paint(Style::Bold, title));
-    for status in statuses {
-        let line = format!(
-            "{:<20} {:>7} {:>10} {:>10} {:>7} {:>7} {:>7}",
-            status.name,
-            status.version,
-            status.position,
-            status.head,
-            status.lag_events,
-            status.lag_seconds,
-            status.parked
-        );
-        output.line(if status.parked > 0 { output.paint(Style::Bad, line) } else { line });
-    }
-    Ok(())
 }
 
 /// Rebuilds `name` with a progress bar, and says what came of it.

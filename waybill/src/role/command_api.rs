@@ -32,11 +32,14 @@ pub(crate) struct Options {
     master: options::Master,
     #[command(flatten)]
     import: options::Import,
+    #[command(flatten)]
+    operators: options::Operators,
 }
 
 /// Runs the role.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
-    let Options { command_addr, log, nats, secrets, master, import } = options;
+    let Options { command_addr, log, nats, secrets, master, import, operators } = options;
+    let tokens = Tokens { import, operators };
     let masters = master.keys(None)?;
     let mut signals = Signals::listen()?;
     let mut supervisor = Supervisor::default();
@@ -45,8 +48,14 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
         Platform::open(&mut supervisor, &log.database_url, &nats.nats_url, &log.tuning).await?;
     let vault = platform.vault(&mut supervisor, masters).await?;
     let feed = platform.follow(&mut supervisor);
-    start(&mut supervisor, &platform, vault, &feed, listener, secrets, import);
+    start(&mut supervisor, &platform, vault, &feed, listener, secrets, tokens);
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
+}
+
+/// What callers may bring.
+pub(super) struct Tokens {
+    pub(super) import: options::Import,
+    pub(super) operators: options::Operators,
 }
 
 /// Starts the inbox and the API.
@@ -57,7 +66,7 @@ pub(super) fn start(
     feed: &FeedHandle,
     listener: TcpListener,
     secrets: options::WebhookSecrets,
-    import: options::Import,
+    Tokens { import, operators }: Tokens,
 ) {
     let inbox = command_api::Inbox::new(platform.store.clone(), platform.clock);
     platform.react(supervisor, feed, inbox);
@@ -68,6 +77,7 @@ pub(super) fn start(
         ids: platform.ids,
         // A variable that is set to nothing is not a token that everybody knows.
         import_token: import.import_token.filter(|token| !token.is_empty()),
+        operator_token: operators.operator_token.filter(|token| !token.is_empty()),
         payment_webhook_secret: secrets.payment_webhook_secret,
         carrier_webhook_secret: secrets.carrier_webhook_secret,
         health: health::checks(platform),

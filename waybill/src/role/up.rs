@@ -230,9 +230,10 @@ fn start_roles(
     projections::start(supervisor, platform, feed.clone());
     sagas::start(supervisor, platform, feed.clone());
     adapters::start(supervisor, platform, &vault, &feed, &outside)?;
-    let import = options.import.clone();
+    let (import, operators) = (options.import.clone(), options.operators.clone());
+    let tokens = command_api::Tokens { import, operators };
     let (commands, sealing) = (listeners.command, vault.clone());
-    command_api::start(supervisor, platform, sealing, &feed, commands, secrets, import);
+    command_api::start(supervisor, platform, sealing, &feed, commands, secrets, tokens);
     let cursors = options::Cursors { cursor_secret: None };
     let (url, tuning) = (&endpoints.reading_url, &options.tuning);
     let pool = query_api::pool(url, tuning.database_connections)?;
