@@ -16,12 +16,15 @@ use web::{
     Cursors, ETag, IfNoneMatch, Json, MinPosition, PreferWait, Problem, ProjectionPosition, Trust,
 };
 
+use crate::sse::Streams;
+
 /// The state of the router. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) pool: PgPool,
     pub(crate) cursors: Cursors,
     pub(crate) history: History,
+    pub(crate) streams: Streams,
     trust: Trust,
     vault: Vault,
     freshness: Arc<Freshness>,
@@ -60,11 +63,17 @@ impl Wanted {
 }
 
 impl Api {
-    pub(crate) fn new(pool: PgPool, vault: Vault, cursor_secret: &str, trust: Trust) -> Self {
+    pub(crate) fn new(
+        pool: PgPool,
+        vault: Vault,
+        cursor_secret: &str,
+        trust: Trust,
+        streams: Streams,
+    ) -> Self {
         let freshness = Arc::new(Freshness::new(pool.clone()));
         let history = History::new(pool.clone());
         let cursors = Cursors::new(cursor_secret.as_bytes());
-        Self { pool, cursors, history, trust, vault, freshness }
+        Self { pool, cursors, history, streams, trust, vault, freshness }
     }
 
     /// Waits until the read model `name` is as fresh as `wanted`, and says how fresh that is.

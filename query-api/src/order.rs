@@ -17,6 +17,7 @@ use uuid::Uuid;
 use web::{Page, PathId, Problem, Query};
 
 use crate::api::{Api, Wanted, database, missing, versioned};
+use crate::order_events::{self, Followed};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -152,13 +153,32 @@ struct Part {
     cursor: Option<String>,
 }
 
+impl Part {
+    /// A stream of events has no pages.
+    fn refuse(&self) -> Result<(), Problem> {
+        let name = match self {
+            Self { limit: Some(_), .. } => "limit",
+            Self { cursor: Some(_), .. } => "cursor",
+            _ => return Ok(()),
+        };
+        let detail = "an event stream has no pages: send Last-Event-ID to go on";
+        Err(Problem::invalid_parameter(name, "unknown_parameter", detail))
+    }
+}
+
+/// The timeline: a page of it, or as server-sent events where the caller asks for those.
 async fn events(
     State(api): State<Api>,
     OriginalUri(uri): OriginalUri,
     PathId(order): PathId<OrderId>,
     Query(part): Query<Part>,
+    Followed(followed): Followed,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
+    if let Some(following) = followed {
+        part.refuse()?;
+        return order_events::follow(&api, order, following, &wanted).await;
+    }
     let limit = web::rows(part.limit)?;
     let binding = format!("events {order}");
     let after = part.cursor.as_deref().map(|cursor| api.cursors.open::<Position>(&binding, cursor));
@@ -181,11 +201,11 @@ async fn events(
 
 /// One event about an order.
 #[derive(Debug, Serialize)]
-struct Entry {
+pub(crate) struct Entry {
     position: Position,
     id: EventId,
     #[serde(rename = "type")]
-    event_type: String,
+    pub(crate) event_type: String,
     /// The thing that it happened to, as `pay_…`.
     subject: String,
     version: Version,
@@ -199,7 +219,7 @@ struct Entry {
 }
 
 impl Entry {
-    fn of(row: order_timeline::Row) -> Self {
+    pub(crate) fn of(row: order_timeline::Row) -> Self {
         Self {
             position: row.position,
             id: EventId::new(row.event_id),

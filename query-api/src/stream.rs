@@ -113,7 +113,7 @@ async fn one(
     Ok(Json(Seen { stream, latest, version, state, state_error, data, page }).into_response())
 }
 
-fn away(error: &Error) -> Problem {
+pub(crate) fn away(error: &Error) -> Problem {
     match error {
         Error::Database(cause) => database(cause),
         _ => Problem::internal(error),
@@ -176,7 +176,7 @@ struct Ends {
 }
 
 #[derive(Debug, Serialize)]
-struct Entry {
+pub(crate) struct Entry {
     version: Version,
     position: Position,
     id: EventId,
@@ -193,7 +193,7 @@ struct Entry {
 }
 
 impl Entry {
-    fn of(stored: Stored) -> Result<Self, serde_json::Error> {
+    pub(crate) fn of(stored: Stored) -> Result<Self, serde_json::Error> {
         Ok(Self {
             version: stored.version,
             position: stored.position,
