@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use query_api::StreamLimits;
 use schemas::Ids;
 use sqlx::postgres::PgPoolOptions;
 use tokio::net::TcpListener;
@@ -271,7 +272,9 @@ impl<'a> Bench<'a> {
         let cursor_secret = "bench".to_owned();
         let vault = self.followed.vault.clone();
         let (ids, operator_token) = (Ids::system(), None);
-        Ok(query_api::Config { pool, vault, ids, cursor_secret, operator_token })
+        // Nobody follows: what feeds event streams is not run.
+        let (streams, _) = query_api::Streams::new(pool.clone(), StreamLimits::default());
+        Ok(query_api::Config { pool, vault, ids, cursor_secret, operator_token, streams })
     }
 
     /// Serves a router for as long as the benchmark runs.

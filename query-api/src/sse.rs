@@ -14,6 +14,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use event_store::{Error, History};
 use futures_util::stream;
+use metrics::{describe_gauge, gauge};
 use schemas::Position;
 use serde::Serialize;
 use sqlx::PgPool;
@@ -30,6 +31,9 @@ const RECONNECT: Duration = Duration::from_secs(1);
 
 /// When somebody who may have no more streams should ask again, in seconds.
 const RETRY_AFTER_S: u32 = 5;
+
+const OPEN: &str = "waybill_event_streams_open";
+const OPEN_MAX: &str = "waybill_event_streams_open_max";
 
 /// The limits of event streams.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +88,10 @@ impl Streams {
     #[must_use]
     pub fn new(pool: PgPool, limits: StreamLimits) -> (Self, Follower) {
         let StreamLimits { open_max, per_caller_max, queue_batches_max, heartbeat } = limits;
+        describe_gauge!(OPEN, "Event streams that are told now");
+        describe_gauge!(OPEN_MAX, "Event streams that may be told at once");
+        gauge!(OPEN).set(0);
+        gauge!(OPEN_MAX).set(u32::try_from(open_max).unwrap_or(u32::MAX));
         let slots = Slots {
             open: Arc::new(Semaphore::new(open_max)),
             per_caller_max,
@@ -163,12 +171,14 @@ impl Slots {
             return Err(Problem::unavailable("overloaded", detail).retry_after(RETRY_AFTER_S));
         };
         callers.insert(caller, has + 1);
+        gauge!(OPEN).increment(1);
         Ok(Slot { slots: slots.clone(), caller, _open: open })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        gauge!(OPEN).decrement(1);
         let mut callers = self.slots.callers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(has) = callers.get_mut(&self.caller) {
             *has -= 1;
