@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use event_store::{History, Vault, VaultError};
 use projections::{Freshness, WaitError};
-use schemas::{Personal, PersonalData};
+use schemas::{Personal, PersonalData, Position};
 use serde::Serialize;
 use sqlx::PgPool;
 use web::{
@@ -83,12 +83,22 @@ impl Api {
         name: &str,
         wanted: &Wanted,
     ) -> Result<ProjectionPosition, Problem> {
-        let Wanted { min_position, patience, .. } = wanted;
-        let position = match min_position {
-            None => self.freshness.position(name).await.map_err(WaitError::from),
-            Some(position) => self.freshness.wait(name, *position, *patience).await,
+        let position = match self.reached(name, wanted).await? {
+            Some(position) => position,
+            None => self.freshness.position(name).await.map_err(|error| database(&error))?,
         };
-        position.map(ProjectionPosition).map_err(|error| match error {
+        Ok(ProjectionPosition(position))
+    }
+
+    /// The same where the caller asked for a position; for who learns it with what is read.
+    pub(crate) async fn reached(
+        &self,
+        name: &str,
+        wanted: &Wanted,
+    ) -> Result<Option<Position>, Problem> {
+        let Some(position) = wanted.min_position else { return Ok(None) };
+        let reached = self.freshness.wait(name, position, wanted.patience).await;
+        reached.map(Some).map_err(|error| match error {
             WaitError::Behind { position } => {
                 let detail = "the read model has not seen that position yet; try again";
                 Problem::unavailable("projection_behind", detail).extra("position", position)

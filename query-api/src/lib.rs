@@ -16,6 +16,7 @@ mod order;
 mod order_events;
 mod order_list;
 mod payment;
+mod pool;
 mod projection;
 mod saga;
 mod shipment;
@@ -32,6 +33,7 @@ use sqlx::PgPool;
 use web::{Edge, Trust};
 
 use api::Api;
+pub use pool::pool;
 pub use sse::{Follower, StreamLimits, Streams};
 pub use stream::state;
 

@@ -8,7 +8,6 @@ use event_store::Vault;
 use query_api::{StreamLimits, Streams};
 use schemas::{Chance, Ids};
 use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::warn;
@@ -18,9 +17,6 @@ use crate::metrics::Metrics;
 use crate::platform::{check_login, forget_erased};
 use crate::supervisor::{Signals, Stage, Supervisor};
 use crate::{health, options};
-
-/// The database role of the read side: it may select and nothing else.
-const READER: &str = "waybill_read";
 
 /// How long the database may take to answer at the start before it counts as away.
 const LOGIN_CHECK_MAX: Duration = Duration::from_secs(5);
@@ -115,13 +111,6 @@ async fn check(vault: &Vault) -> anyhow::Result<()> {
 
 /// Connections that can only read; made when they are needed.
 pub(crate) fn pool(database_url: &str, connections_max: u32) -> anyhow::Result<PgPool> {
-    let options: PgConnectOptions = database_url
-        .parse()
-        .map_err(|error| Misconfigured::error(format!("DATABASE_URL cannot be read: {error}")))?;
-    let options = options.options([
-        ("role", READER),
-        ("default_transaction_read_only", "on"),
-        ("jit", "off"),
-    ]);
-    Ok(PgPoolOptions::new().max_connections(connections_max).connect_lazy_with(options))
+    query_api::pool(database_url, connections_max)
+        .map_err(|error| Misconfigured::error(format!("DATABASE_URL cannot be read: {error}")))
 }
