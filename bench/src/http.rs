@@ -1,4 +1,4 @@
-//! `POST /v1/orders` over real connections, with a client that costs as little as it can.
+//! Requests over real connections, with a client that costs as little as it can.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -77,8 +77,13 @@ pub(crate) fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// A `GET`.
+pub(crate) fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").into_bytes()
+}
+
 /// A `GET` that is content with nothing older than `position`.
-pub(crate) fn get(path: &str, position: &str) -> Vec<u8> {
+pub(crate) fn get_after(path: &str, position: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: bench\r\nMin-Position: {position}\r\n\r\n").into_bytes()
 }
 
@@ -94,22 +99,37 @@ pub(crate) async fn order_rate(
     connections: usize,
     seconds: u64,
 ) -> Result<f64> {
+    let run = schemas::Ids::system().next();
+    let order = move |number, count| post("/v1/orders", &format!("{run}-{number}-{count}"), ORDER);
+    rate(address, connections, seconds, 201, order).await
+}
+
+/// Answers a second over `connections` connections, each with the next request at once; `request`
+/// makes them of the connection's number and its own.
+///
+/// # Errors
+/// The first answer with another status.
+pub(crate) async fn rate(
+    address: SocketAddr,
+    connections: usize,
+    seconds: u64,
+    status: u16,
+    request: impl Fn(usize, usize) -> Vec<u8> + Clone + Send + 'static,
+) -> Result<f64> {
     let done = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
     let end = started + Duration::from_secs(seconds);
     let mut tasks = JoinSet::new();
     for number in 0..connections {
-        let done = Arc::clone(&done);
-        let run = schemas::Ids::system().next();
+        let (done, request) = (Arc::clone(&done), request.clone());
         tasks.spawn(async move {
             let mut connection = Connection::open(address).await?;
-            for count in 0_u64.. {
+            for count in 0.. {
                 if Instant::now() >= end {
                     break;
                 }
-                let key = format!("{run}-{number}-{count}");
-                let answer = connection.ask(&post("/v1/orders", &key, ORDER)).await?;
-                ensure!(answer.status == 201, "{}", String::from_utf8_lossy(&answer.body));
+                let answer = connection.ask(&request(number, count)).await?;
+                ensure!(answer.status == status, "{}", String::from_utf8_lossy(&answer.body));
                 done.fetch_add(1, Ordering::Relaxed);
             }
             anyhow::Ok(())
@@ -119,6 +139,6 @@ pub(crate) async fn order_rate(
         ended??;
     }
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    let orders = done.load(Ordering::Relaxed) as f64;
-    Ok(orders / started.elapsed().as_secs_f64())
+    let answers = done.load(Ordering::Relaxed) as f64;
+    Ok(answers / started.elapsed().as_secs_f64())
 }

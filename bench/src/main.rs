@@ -15,8 +15,10 @@ mod log;
 mod memory;
 mod naive;
 mod pgbench;
+mod queries;
 mod reading;
 mod rebuild;
+mod relaying;
 mod report;
 mod rows;
 
@@ -30,7 +32,7 @@ use report::Row;
 use rows::Bench;
 
 /// Every row of a run, in the order in which it is measured.
-const ROWS: [&str; 14] = [
+const ROWS: [&str; 17] = [
     "append_1_latency",
     "append_16",
     "append_64",
@@ -45,6 +47,9 @@ const ROWS: [&str; 14] = [
     "scan",
     "load_long_stream",
     "append_at_10m",
+    "relay_publish",
+    "get_order_64",
+    "list_at_10m",
 ];
 /// Rows that are only measured where they are asked for: this one, in a process of its own.
 const ROWS_ON_REQUEST: [&str; 1] = ["memory_1m_streams"];
@@ -67,6 +72,9 @@ struct Cli {
     /// Events that the large log is filled to.
     #[arg(long, default_value_t = 9_900_000)]
     large_events: i64,
+    /// Orders in the long list.
+    #[arg(long, default_value_t = 10_000_000)]
+    list_orders: i64,
     /// Streams that are touched to see what memory it takes.
     #[arg(long, default_value_t = 1_000_000)]
     memory_streams: usize,

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use query_api::StreamLimits;
 use schemas::Ids;
-use sqlx::postgres::PgPoolOptions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -13,12 +13,17 @@ use waybill::embedded::Servers;
 
 use crate::log::Log;
 use crate::report::{Row, Turns};
-use crate::{Cli, append, contention, flow, http, large, memory, naive, pgbench, reading, rebuild};
+use crate::{
+    Cli, append, contention, flow, http, large, memory, naive, pgbench, queries, reading, rebuild,
+    relaying,
+};
 
-/// What people wait for at most until they see their own write, in milliseconds.
-const VISIBLE_MS: f64 = 25.0;
-/// Orders placed one after the other to see how soon they are visible.
-const VISIBLE_COUNT: usize = 300;
+/// Orders placed one after the other in a turn to see how soon they are visible.
+const VISIBLE_COUNT: usize = 100;
+/// Connections of the query API to Postgres, and of what it is measured against.
+const QUERY_CONNECTIONS: u32 = 24;
+/// Orders in the short list that a long one is measured against.
+const LIST_SHORT: i64 = 10_000;
 
 /// How often a row and its reference are measured in turn.
 const TURNS: u32 = 4;
@@ -35,7 +40,7 @@ pub(crate) struct Bench<'a> {
     followed: Log,
     payload: String,
     appended: Option<f64>,
-    visible: Option<(f64, f64)>,
+    visible: Option<(f64, f64, f64)>,
     drain: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -92,6 +97,9 @@ impl<'a> Bench<'a> {
             "scan" => self.scan(name).await,
             "load_long_stream" => self.load_long_stream(name).await,
             "append_at_10m" => self.large(name).await,
+            "relay_publish" => self.relay(name).await,
+            "get_order_64" => self.get_order(name).await,
+            "list_at_10m" => self.list(name).await,
             _ => self.memory(name).await,
         }
     }
@@ -215,23 +223,76 @@ impl<'a> Bench<'a> {
         Ok(Row::new(name, "MB", peak_mb, against, memory::LIMIT_MB))
     }
 
+    /// How soon orders are visible, each beside the time of one durable append.
     async fn visibility(&mut self, name: &'static str) -> Result<(Row, Row)> {
-        let (median, tail) = if let Some(known) = self.visible {
-            known
-        } else {
+        let (median, tail, append) = match self.visible {
+            Some(known) => known,
+            None => self.measure_visibility().await?,
+        };
+        self.visible = Some((median, tail, append));
+        let against = "one append, one caller (smaller is better)";
+        let row = |value| Row::new(name, "ms", value, against, append);
+        Ok((row(median), row(tail)))
+    }
+
+    async fn measure_visibility(&mut self) -> Result<(f64, f64, f64)> {
+        let command = self.serve(command_api::router(self.followed.command_api())).await?;
+        let query = self.serve(query_api::router(query_api(&self.followed)?)).await?;
+        let (mut took, mut turns) = (Vec::new(), Turns::default());
+        for _ in 0..TURNS {
+            let (store, seconds) = (&self.written.store, self.turn_s().into());
+            let append_ms = 1000.0 / append::rate(store, 1, seconds, &self.payload).await?;
             let pipeline = flow::Pipeline::start(&self.followed.store, &self.nats);
             flow::settled(&self.followed.owner, self.followed.store.head().await?).await?;
-            let router = command_api::router(self.followed.command_api());
-            let command = self.serve(router).await?;
-            let query = self.serve(query_api::router(self.query_api().await?)).await?;
-            let measured = flow::visible(command, query, VISIBLE_COUNT).await?;
+            took.extend(flow::visible(command, query, VISIBLE_COUNT).await?);
             pipeline.stop().await;
-            measured
-        };
-        self.visible = Some((median, tail));
-        let against = "the limit of 25 ms (smaller is better)";
-        let row = |value| Row::new(name, "ms", value, against, VISIBLE_MS);
-        Ok((row(median), row(tail)))
+            turns.add(0.0, append_ms);
+        }
+        took.sort_by(f64::total_cmp);
+        let append_ms = turns.row("append", "ms", "").reference;
+        Ok((took[took.len() / 2], took[took.len() * 99 / 100], append_ms))
+    }
+
+    async fn relay(&mut self, name: &'static str) -> Result<Row> {
+        let (tasks, drain) = (&mut self.tasks, &self.drain);
+        let log = Log::open(self.servers, "relayed", &self.nats, tasks, drain).await?;
+        let turns = relaying::rates(&log.store, &self.nats, TURNS).await?;
+        Ok(turns.row(name, "events/s", "async-nats, the same messages, as many waiting"))
+    }
+
+    async fn get_order(&mut self, name: &'static str) -> Result<Row> {
+        let command = self.serve(command_api::router(self.followed.command_api())).await?;
+        let pipeline = flow::Pipeline::start(&self.followed.store, &self.nats);
+        let paths = queries::place(command).await?;
+        flow::settled(&self.followed.owner, self.followed.store.head().await?).await?;
+        pipeline.stop().await;
+        let plain = queries::plain(&self.followed.url, QUERY_CONNECTIONS).await?;
+        let plain = self.serve(plain).await?;
+        let query = self.serve(query_api::router(query_api(&self.followed)?)).await?;
+        let seconds = self.turn_s().into();
+        let mut turns = Turns::default();
+        for _ in 0..TURNS {
+            let reference = queries::rate(plain, &paths, seconds).await?;
+            turns.add(queries::rate(query, &paths, seconds).await?, reference);
+        }
+        Ok(turns.row(name, "orders/s", "an axum handler that does one select by primary key"))
+    }
+
+    async fn list(&mut self, name: &'static str) -> Result<Row> {
+        let mut lists = Vec::new();
+        for (log, orders) in [("list_short", LIST_SHORT), ("list_long", self.cli.list_orders)] {
+            let (tasks, drain) = (&mut self.tasks, &self.drain);
+            let log = Log::open(self.servers, log, &self.nats, tasks, drain).await?;
+            queries::fill(&log.owner, orders).await?;
+            let address = self.serve(query_api::router(query_api(&log)?)).await?;
+            lists.push((address, orders));
+        }
+        let mut turns = Turns::default();
+        for turn in 0..TURNS {
+            let short = queries::list_time(lists[0].0, lists[0].1, turn).await?;
+            turns.add(queries::list_time(lists[1].0, lists[1].1, turn).await?, short);
+        }
+        Ok(turns.row(name, "us", "the same at 10 thousand orders (smaller is better)"))
     }
 
     async fn live(&mut self, name: &'static str) -> Result<Row> {
@@ -257,23 +318,6 @@ impl<'a> Bench<'a> {
         Ok(Row::new(name, "events/s", rate, format!("one SQL {how}, with its key"), reference))
     }
 
-    async fn query_api(&self) -> Result<query_api::Config> {
-        let pool = PgPoolOptions::new()
-            .max_connections(8)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    sqlx::query("set role waybill_read").execute(connection).await?;
-                    Ok(())
-                })
-            })
-            .connect(&self.followed.url)
-            .await?;
-        let cursor_secret = "bench".to_owned();
-        let vault = self.followed.vault.clone();
-        let (ids, operator_token) = (Ids::system(), None);
-        Ok(query_api::Config { pool, vault, ids, cursor_secret, operator_token })
-    }
-
     /// Serves a router for as long as the benchmark runs.
     async fn serve(&mut self, router: axum::Router) -> Result<SocketAddr> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -286,4 +330,19 @@ impl<'a> Bench<'a> {
         });
         Ok(address)
     }
+}
+
+/// The query API over a log.
+fn query_api(log: &Log) -> Result<query_api::Config> {
+    let pool = query_api::pool(&log.url, QUERY_CONNECTIONS)?;
+    // Nobody follows: what feeds event streams is not run.
+    let (streams, _) = query_api::Streams::new(pool.clone(), StreamLimits::default());
+    Ok(query_api::Config {
+        pool,
+        vault: log.vault.clone(),
+        ids: Ids::system(),
+        cursor_secret: "bench".to_owned(),
+        operator_token: None,
+        streams,
+    })
 }

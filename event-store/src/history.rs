@@ -92,8 +92,8 @@ struct Row {
     event: Stored,
 }
 
-/// By number, in the order in which [`History::read`] and [`History::rows`] name the columns: a scan
-/// has better things to do than to look each up by its name.
+/// By number, in the order in which [`History::read`] and its like name the columns: a scan has
+/// better things to do than to look each up by its name.
 impl<'r> FromRow<'r, PgRow> for Row {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         let category = row.try_get::<&str, _>(2)?.parse::<Category>();
@@ -335,6 +335,34 @@ impl History {
     ) -> Result<Vec<Stored>, Error> {
         let rows = self.rows(stream, after, until, limit).await?;
         Ok(rows.into_iter().map(|row| row.event).collect())
+    }
+
+    /// The events after `after` up to `until`, in order and as they are stored, with the streams
+    /// that they are of: all, or those of one category, of one type, or of both.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn stored_between(
+        &self,
+        after: Position,
+        until: Position,
+        category: Option<Category>,
+        event_type: Option<&str>,
+    ) -> Result<Vec<(StreamId, Stored)>, Error> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "select position, stream_id, category, stream_version, event_id, command_id, \
+             correlation_id, causation_id, occurred_at, recorded_at, event_type, actor, traceparent, \
+             payload from events where position > $1 and position <= $2 \
+             and ($3::text is null or category = $3) and ($4::text is null or event_type = $4) \
+             order by position",
+        )
+        .bind(after)
+        .bind(until)
+        .bind(category.map(Category::as_str))
+        .bind(event_type)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.stream, row.event)).collect())
     }
 
     async fn rows(

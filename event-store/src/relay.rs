@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::consumer::{Backoff, chain};
-use crate::feed::{wake, wire};
+use crate::feed::wake;
+use crate::feed::wire::{self, Raw};
 use crate::{Error, Store};
 use publish::{Last, PublishError, Publisher};
 
@@ -124,6 +125,7 @@ impl Relay {
             connection: self.take_lock().await?,
             publisher: Publisher::new(&self.nats, log),
             last: 0,
+            ahead: Vec::new(),
             checked: Instant::now(),
         };
         leader.open().await?;
@@ -179,6 +181,8 @@ struct Leader<'a> {
     publisher: Publisher,
     /// The last event that was published.
     last: Position,
+    /// What follows it, as far as it has been read.
+    ahead: Vec<Raw>,
     /// When the stream was known to be there.
     checked: Instant,
 }
@@ -217,19 +221,25 @@ impl Leader<'_> {
     }
 
     /// Publishes what follows, one window at most. True where there is more.
+    ///
+    /// While JetStream takes one window, the next one is read: who lost the lock by then fails
+    /// before it is published.
     async fn publish(&mut self) -> Result<bool, Lost> {
-        let limit = i64::try_from(WINDOW_EVENTS_MAX).unwrap_or(i64::MAX);
-        let rows = wire::read(&mut self.connection, self.last, limit);
-        let rows = timeout(READ_WAIT_MAX, rows).await.map_err(|_| Lost::TooSlow)??;
+        let mut rows = std::mem::take(&mut self.ahead);
         if rows.is_empty() {
-            return self.check().await;
+            rows = read(&mut self.connection, self.last).await?;
         }
-        let outcome = self.publisher.publish(&rows).await;
+        let Some(end) = rows.last().map(|row| row.position) else { return self.check().await };
+        let full = rows.len() == WINDOW_EVENTS_MAX;
+        let next =
+            async { if full { read(&mut self.connection, end).await } else { Ok(Vec::new()) } };
+        let (outcome, next) = tokio::join!(self.publisher.publish(&rows), next);
         self.last = outcome.published.unwrap_or(self.last);
         match outcome.error {
             None => {
                 self.checked = Instant::now();
-                Ok(rows.len() == WINDOW_EVENTS_MAX)
+                self.ahead = next?;
+                Ok(full)
             }
             Some(PublishError::NoStream) => {
                 self.make_again().await?;
@@ -257,6 +267,13 @@ impl Leader<'_> {
         tracing::warn!(log = self.log, position = self.last, "the stream was gone: made again");
         Ok(())
     }
+}
+
+/// The window that follows `after`.
+async fn read(connection: &mut PgConnection, after: Position) -> Result<Vec<Raw>, Lost> {
+    let limit = i64::try_from(WINDOW_EVENTS_MAX).unwrap_or(i64::MAX);
+    let rows = wire::read(connection, after, limit);
+    Ok(timeout(READ_WAIT_MAX, rows).await.map_err(|_| Lost::TooSlow)??)
 }
 
 /// Refuses a server that would silently do less than it is asked to.

@@ -7,9 +7,10 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Row as _};
 use uuid::Uuid;
 
+use crate::checkpoint;
 use crate::projection::{Keys, Projection};
 use crate::row::{AsText, Row as _};
 
@@ -180,6 +181,63 @@ pub async fn list(
     );
     let query = sqlx::query(AssertSqlSafe(query)).bind(order.uuid()).bind(after).bind(limit);
     query.fetch_all(pool).await?.iter().map(Row::read).collect()
+}
+
+/// What the timeline tells after a position.
+#[derive(Debug)]
+pub struct News {
+    /// Events, in order.
+    pub rows: Vec<Row>,
+    /// How much of the log the timeline had seen. Nothing up to here is missing, unless the rows
+    /// are as many as were asked for.
+    pub seen: Position,
+}
+
+/// At most `limit` events after the position `after` and up to what the timeline has seen, in
+/// order: about one order, or about all.
+///
+/// # Errors
+/// Where the database is away.
+pub async fn news(
+    pool: &PgPool,
+    order: Option<OrderId>,
+    after: Position,
+    limit: i64,
+) -> Result<News, sqlx::Error> {
+    let columns = Row::COLUMNS.join(", ");
+    // Rows and positions in one statement: a rebuild may put another table in the place of this
+    // one, and a rollback an older one, both together with the position.
+    let place = match order {
+        Some(_) => {
+            "order_id = $4 and position > $2 and position <= seen.position order by position"
+        }
+        None => {
+            "$4::uuid is null and entry_id > lpad(to_hex($2), 32, '0')::uuid \
+             and entry_id <= lpad(to_hex(seen.position), 32, '0')::uuid order by entry_id"
+        }
+    };
+    let query = format!(
+        "select t.*, seen.position as seen \
+         from (select coalesce(min(position), 0) as position from checkpoints \
+               where consumer = $1) as seen \
+         left join lateral (select {columns} from read_models.order_timeline \
+                            where {place} limit $3) as t on true \
+         order by t.position"
+    );
+    let query = sqlx::query(AssertSqlSafe(query))
+        .bind(checkpoint(OrderTimeline::NAME))
+        .bind(after)
+        .bind(limit)
+        .bind(order.map(OrderId::uuid));
+    let mut news = News { rows: Vec::new(), seen: 0 };
+    for row in query.fetch_all(pool).await? {
+        news.seen = row.try_get("seen")?;
+        // Without any event there is still a row, which tells the position.
+        if row.try_get::<Option<Uuid>, _>(0)?.is_some() {
+            news.rows.push(Row::read(&row)?);
+        }
+    }
+    Ok(news)
 }
 
 #[cfg(test)]

@@ -11,7 +11,11 @@ use uuid::Uuid;
 
 use crate::{checkpoint, registry};
 
-/// How often the checkpoints are looked at while somebody waits.
+/// How soon the checkpoints are looked at again while somebody waits: twice as late each time, since
+/// most waits are over at once.
+const POLL_FIRST: Duration = Duration::from_millis(1);
+
+/// How often they are looked at in the end.
 const POLL_EVERY: Duration = Duration::from_millis(5);
 
 /// Why a wait was in vain.
@@ -150,12 +154,14 @@ impl Freshness {
         stream: Option<Uuid>,
         position: Position,
     ) -> Result<(), sqlx::Error> {
+        let mut pause = POLL_FIRST;
         loop {
             self.seen.send_replace(positions(&self.pool).await?);
             if self.seen(name, stream) >= position {
                 return Ok(());
             }
-            tokio::time::sleep(POLL_EVERY).await;
+            tokio::time::sleep(pause).await;
+            pause = POLL_EVERY.min(pause * 2);
         }
     }
 

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use event_store::{History, Vault, VaultError};
 use projections::{Freshness, WaitError};
-use schemas::{Personal, PersonalData};
+use schemas::{Personal, PersonalData, Position};
 use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -17,12 +17,15 @@ use web::{
     Cursors, ETag, IfNoneMatch, Json, MinPosition, Prefer, Problem, ProjectionPosition, Trust,
 };
 
+use crate::sse::Streams;
+
 /// The state of the router. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) pool: PgPool,
     pub(crate) cursors: Cursors,
     pub(crate) history: History,
+    pub(crate) streams: Streams,
     trust: Trust,
     vault: Vault,
     freshness: Arc<Freshness>,
@@ -63,11 +66,17 @@ impl Wanted {
 }
 
 impl Api {
-    pub(crate) fn new(pool: PgPool, vault: Vault, cursor_secret: &str, trust: Trust) -> Self {
+    pub(crate) fn new(
+        pool: PgPool,
+        vault: Vault,
+        cursor_secret: &str,
+        trust: Trust,
+        streams: Streams,
+    ) -> Self {
         let freshness = Arc::new(Freshness::new(pool.clone()));
         let history = History::new(pool.clone());
         let cursors = Cursors::new(cursor_secret.as_bytes());
-        Self { pool, cursors, history, trust, vault, freshness }
+        Self { pool, cursors, history, streams, trust, vault, freshness }
     }
 
     /// Waits until the read model `name` is as fresh as `wanted`, and says how fresh that is.
@@ -96,13 +105,28 @@ impl Api {
         stream: Option<Uuid>,
         wanted: &Wanted,
     ) -> Result<ProjectionPosition, Problem> {
-        let Wanted { min_position, patience, lenient, .. } = wanted;
-        let position = match min_position {
-            None => self.freshness.position(name, stream).await.map_err(WaitError::from),
-            Some(position) => self.freshness.wait(name, stream, *position, *patience).await,
+        let position = match self.reached(name, stream, wanted).await? {
+            Some(position) => position,
+            None => {
+                let position = self.freshness.position(name, stream).await;
+                position.map_err(|error| database(&error))?
+            }
         };
-        position.map(ProjectionPosition).or_else(|error| match error {
-            WaitError::Behind { position } if *lenient => Ok(ProjectionPosition(position)),
+        Ok(ProjectionPosition(position))
+    }
+
+    /// The same where the caller asked for a position; for who learns it with what is read.
+    pub(crate) async fn reached(
+        &self,
+        name: &str,
+        stream: Option<Uuid>,
+        wanted: &Wanted,
+    ) -> Result<Option<Position>, Problem> {
+        let Wanted { min_position, patience, lenient, .. } = wanted;
+        let Some(position) = *min_position else { return Ok(None) };
+        let reached = self.freshness.wait(name, stream, position, *patience).await;
+        reached.map(Some).or_else(|error| match error {
+            WaitError::Behind { position } if *lenient => Ok(Some(position)),
             WaitError::Behind { position } => {
                 let detail = "the read model has not seen that position yet; try again, or take \
                               what there is with `Prefer: handling=lenient`";

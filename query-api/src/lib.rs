@@ -9,14 +9,19 @@
 //! and the shape of its answer; 3. a line in [`router`].
 
 mod api;
+mod follow;
 mod health;
+mod log_events;
 mod order;
+mod order_events;
 mod order_list;
 mod parked;
 mod payment;
+mod pool;
 mod projection;
 mod saga;
 mod shipment;
+mod sse;
 mod stock;
 mod stream;
 
@@ -29,6 +34,8 @@ use sqlx::PgPool;
 use web::{Edge, Trust};
 
 use api::Api;
+pub use pool::pool;
+pub use sse::{Follower, StreamLimits, Streams};
 pub use stream::state;
 
 /// What the query API needs.
@@ -44,6 +51,8 @@ pub struct Config {
     pub cursor_secret: String,
     /// The token of operators, who may look into streams; none: nobody may.
     pub operator_token: Option<String>,
+    /// What is told as it happens; its [`Follower`] runs beside the router.
+    pub streams: Streams,
 }
 
 impl fmt::Debug for Config {
@@ -54,7 +63,7 @@ impl fmt::Debug for Config {
 
 /// The query API, ready to be served.
 pub fn router(config: Config) -> Router {
-    let Config { pool, vault, ids, cursor_secret, operator_token } = config;
+    let Config { pool, vault, ids, cursor_secret, operator_token, streams } = config;
     let trust = Trust::operators(operator_token.as_deref());
     let checks = health::checks(pool.clone());
     let routes = Router::new()
@@ -67,7 +76,8 @@ pub fn router(config: Config) -> Router {
         .merge(projection::routes())
         .merge(parked::routes())
         .merge(stream::routes())
-        .with_state(Api::new(pool, vault, &cursor_secret, trust));
+        .merge(log_events::routes())
+        .with_state(Api::new(pool, vault, &cursor_secret, trust, streams));
     web::edge(routes, Edge::new(checks, move || ids.next()))
 }
 
@@ -91,7 +101,9 @@ mod tests {
         let chance = Chance::system();
         let master = MasterKey::generate(chance).parse().unwrap();
         let vault = Vault::new(pool.clone(), MasterKeys::new(master, Vec::new()), chance);
+        let (streams, _) = Streams::new(pool.clone(), StreamLimits::default());
         let config = Config {
+            streams,
             pool,
             vault,
             ids: Ids::system(),
@@ -134,6 +146,7 @@ mod tests {
             ("/v1/sagas/x", 400, "invalid_id"),
             ("/v1/nothing", 404, "not_found"),
             (&format!("/v1/streams/order/{digits}"), 401, "unauthorised"),
+            ("/v1/events/stream", 401, "unauthorised"),
         ] {
             assert_eq!(ask(path, &[]).await, (status, code.to_owned()), "{path}");
         }
@@ -159,6 +172,28 @@ mod tests {
         ] {
             let answer = ask(&path, &[("authorization", "Bearer operator")]).await;
             assert_eq!(answer, (400, code.to_owned()), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_followed_is_refused_before_anything_is_read() {
+        let events = format!("/v1/orders/ord_{}/events", "0".repeat(32));
+        let operator = ("authorization", "Bearer operator");
+        for (path, last, code) in [
+            (events.clone(), "-1", "invalid_header"),
+            (events.clone(), "x", "invalid_header"),
+            (format!("{events}?limit=2"), "1", "invalid_parameter"),
+            (format!("{events}?cursor=ab"), "1", "invalid_parameter"),
+            ("/v1/events/stream".to_owned(), "", "invalid_header"),
+            ("/v1/events/stream?filter[context]=weather".to_owned(), "1", "invalid_parameter"),
+            ("/v1/events/stream?filter[colour]=red".to_owned(), "1", "invalid_parameter"),
+        ] {
+            let headers = [operator, ("accept", "text/event-stream"), ("last-event-id", last)];
+            assert_eq!(ask(&path, &headers).await, (400, code.to_owned()), "{path} {last}");
+        }
+        let headers = [operator, ("accept", "text/event-stream")];
+        for path in [&events, "/v1/events/stream"] {
+            assert_eq!(ask(path, &headers).await.0, 503, "{path}");
         }
     }
 

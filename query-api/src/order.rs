@@ -14,9 +14,10 @@ use schemas::{
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use web::{Page, PathId, Problem, Query};
+use web::{Page, PathId, Problem, ProjectionPosition, Query};
 
 use crate::api::{Api, Wanted, database, missing, versioned};
+use crate::order_events::{self, Followed};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -29,8 +30,10 @@ async fn one(
     PathId(order): PathId<OrderId>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
-    let seen = api.fresh_row("order_detail", order.uuid(), &wanted).await?;
-    let row = order_detail::get(&api.pool, order).await.map_err(|error| database(&error))?;
+    api.reached("order_detail", Some(order.uuid()), &wanted).await?;
+    let found = order_detail::get(&api.pool, order).await;
+    let (row, seen) = found.map_err(|error| database(&error))?;
+    let seen = ProjectionPosition(seen);
     let Some(row) = row else { return Ok(missing(seen, "order")) };
     let address = api.open(&[&row.shipping_address.0]).await?.pop().flatten();
     // Erasing does not change the version, and nobody may go on with what they were told before.
@@ -152,13 +155,32 @@ struct Part {
     cursor: Option<String>,
 }
 
+impl Part {
+    /// A stream of events has no pages.
+    fn refuse(&self) -> Result<(), Problem> {
+        let name = match self {
+            Self { limit: Some(_), .. } => "limit",
+            Self { cursor: Some(_), .. } => "cursor",
+            _ => return Ok(()),
+        };
+        let detail = "an event stream has no pages: send Last-Event-ID to go on";
+        Err(Problem::invalid_parameter(name, "unknown_parameter", detail))
+    }
+}
+
+/// The timeline: a page of it, or as server-sent events where the caller asks for those.
 async fn events(
     State(api): State<Api>,
     OriginalUri(uri): OriginalUri,
     PathId(order): PathId<OrderId>,
     Query(part): Query<Part>,
+    Followed(followed): Followed,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
+    if let Some(following) = followed {
+        part.refuse()?;
+        return order_events::follow(&api, order, following, &wanted).await;
+    }
     let limit = web::rows(part.limit)?;
     let binding = format!("events {order}");
     let after = part.cursor.as_deref().map(|cursor| api.cursors.open::<Position>(&binding, cursor));
@@ -181,11 +203,11 @@ async fn events(
 
 /// One event about an order.
 #[derive(Debug, Serialize)]
-struct Entry {
+pub(crate) struct Entry {
     position: Position,
     id: EventId,
     #[serde(rename = "type")]
-    event_type: String,
+    pub(crate) event_type: String,
     /// The thing that it happened to, as `pay_…`.
     subject: String,
     version: Version,
@@ -199,7 +221,7 @@ struct Entry {
 }
 
 impl Entry {
-    fn of(row: order_timeline::Row) -> Self {
+    pub(crate) fn of(row: order_timeline::Row) -> Self {
         Self {
             position: row.position,
             id: EventId::new(row.event_id),

@@ -169,7 +169,7 @@ struct Ends {
 }
 
 #[derive(Debug, Serialize)]
-struct Entry {
+pub(crate) struct Entry {
     version: Version,
     position: Position,
     id: EventId,
@@ -186,7 +186,7 @@ struct Entry {
 }
 
 impl Entry {
-    fn of(stored: Stored) -> Result<Self, serde_json::Error> {
+    pub(crate) fn of(stored: Stored) -> Result<Self, serde_json::Error> {
         Ok(Self {
             version: stored.version,
             position: stored.position,

@@ -14,6 +14,7 @@ mod bad_input;
 mod chaos;
 mod delivery;
 mod event_store;
+mod event_streams;
 mod metrics;
 mod overload;
 mod parked;

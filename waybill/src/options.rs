@@ -202,3 +202,28 @@ pub(crate) struct Cursors {
     #[arg(long, env = "WAYBILL_CURSOR_SECRET", value_name = "SECRET", hide_env_values = true)]
     pub cursor_secret: Option<String>,
 }
+
+/// How the query API serves.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Queries {
+    #[command(flatten)]
+    pub cursors: Cursors,
+    #[command(flatten)]
+    pub operators: Operators,
+    #[command(flatten)]
+    pub streams: EventStreams,
+}
+
+/// How many event streams the query API tells.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EventStreams {
+    /// Event streams that this process tells at once.
+    #[arg(long, env = "WAYBILL_EVENT_STREAMS", value_name = "COUNT", default_value_t = 1024,
+          value_parser = clap::value_parser!(u16).range(1..=4000))]
+    pub event_streams: u16,
+    /// Event streams that are told to one address at once. Behind a proxy all callers have the
+    /// proxy's.
+    #[arg(long, env = "WAYBILL_EVENT_STREAMS_PER_CALLER", value_name = "COUNT",
+          default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4000))]
+    pub event_streams_per_caller: u16,
+}

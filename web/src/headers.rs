@@ -16,6 +16,8 @@ pub const COMMIT_POSITION: HeaderName = HeaderName::from_static("commit-position
 pub const MIN_POSITION: HeaderName = HeaderName::from_static("min-position");
 /// The position that a read has seen.
 pub const PROJECTION_POSITION: HeaderName = HeaderName::from_static("projection-position");
+/// The last event that a stream of server-sent events told the caller.
+pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Names a request, so that sending it twice does it once.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer was given before.
@@ -177,14 +179,55 @@ impl<S: Sync> FromRequestParts<S> for MinPosition {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let text = only(&parts.headers, &MIN_POSITION, "Min-Position")?;
-        let position = text.map(|text| {
-            let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-            text.parse().ok().filter(|_| digits).ok_or_else(|| {
-                Problem::invalid_header("Min-Position", "a whole number from 0 is expected")
-            })
-        });
-        position.transpose().map(Self)
+        position(&parts.headers, &MIN_POSITION, "Min-Position").map(Self)
+    }
+}
+
+/// A position of the log in a header.
+fn position(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    shown: &'static str,
+) -> Result<Option<i64>, Problem> {
+    let position = only(headers, name, shown)?.map(|text| {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse()
+            .ok()
+            .filter(|_| digits)
+            .ok_or_else(|| Problem::invalid_header(shown, "a whole number from 0 is expected"))
+    });
+    position.transpose()
+}
+
+/// `Last-Event-ID`: the position up to which a follower of server-sent events has heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastEventId(pub Option<i64>);
+
+impl<S: Sync> FromRequestParts<S> for LastEventId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        position(&parts.headers, &LAST_EVENT_ID, "Last-Event-ID").map(Self)
+    }
+}
+
+/// Whether `Accept` asks for `text/event-stream` by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptsEvents(pub bool);
+
+impl<S: Sync> FromRequestParts<S> for AcceptsEvents {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let values = parts.headers.get_all(header::ACCEPT).iter();
+        let texts = values.filter_map(|value| value.to_str().ok());
+        let mut ranges = texts.flat_map(|text| text.split(','));
+        Ok(Self(ranges.any(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let named = parts.next().is_some_and(|t| t.eq_ignore_ascii_case("text/event-stream"));
+            // A quality of nothing is a no (RFC 9110, 12.4.2).
+            named && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+        })))
     }
 }
 
@@ -333,6 +376,27 @@ mod tests {
         assert_eq!(wait("respond-async, wait=1").await, 1);
         assert_eq!(wait("wait=60").await, 2);
         assert_eq!(wait("wait=x").await, 2);
+    }
+
+    #[tokio::test]
+    async fn who_follows_events_says_so_and_from_where() {
+        let found = extract::<LastEventId>(&[("last-event-id", "7")]).await.unwrap();
+        assert_eq!(found, LastEventId(Some(7)));
+        assert_eq!(extract::<LastEventId>(&[]).await.unwrap(), LastEventId(None));
+        for bad in ["-1", "", "x", "7 8", "99999999999999999999"] {
+            assert!(extract::<LastEventId>(&[("last-event-id", bad)]).await.is_err(), "{bad}");
+        }
+        for (accept, accepts) in [
+            ("text/event-stream", true),
+            ("application/json;q=0.5, Text/Event-Stream; q=0.9", true),
+            ("text/event-stream;q=0", false),
+            ("text/*", false),
+            ("*/*", false),
+            ("application/json", false),
+        ] {
+            let Ok(found) = extract::<AcceptsEvents>(&[("accept", accept)]).await;
+            assert_eq!(found, AcceptsEvents(accepts), "{accept}");
+        }
     }
 
     #[tokio::test]

@@ -3,7 +3,8 @@
 //! * [`Problem`] is the one shape of every error.
 //! * Extractors answer with a [`Problem`] when a request does not fit: [`Json`], [`LargeJson`],
 //!   [`OptionalJson`], [`RawBody`], [`Query`], [`PathId`], [`Caller`], [`Operator`], [`IdempotencyKey`],
-//!   [`IfMatch`], [`IfNoneMatch`], [`MinPosition`], [`Prefer`], [`RequestContext`].
+//!   [`IfMatch`], [`IfNoneMatch`], [`MinPosition`], [`Prefer`], [`LastEventId`],
+//!   [`AcceptsEvents`], [`Peer`], [`RequestContext`].
 //! * Parts of an answer: [`ETag`], [`CommitPosition`], [`ProjectionPosition`], [`Page`].
 //! * [`edge()`] puts limits, request ids, fallbacks, health and the log line around the routes,
 //!   [`with_metrics()`] adds `/metrics`, and [`serve()`] serves them.
@@ -22,6 +23,7 @@ pub mod json;
 pub mod limits;
 mod metrics;
 mod page;
+mod patient;
 mod problem;
 mod query;
 mod request;
@@ -34,12 +36,12 @@ pub use caller::{Caller, Operator, Trust};
 pub use cursor::Cursors;
 pub use edge::{Edge, NewId, edge};
 pub use headers::{
-    CommitPosition, ETag, IdempotencyKey, IfMatch, IfNoneMatch, MinPosition, Prefer,
-    ProjectionPosition,
+    AcceptsEvents, CommitPosition, ETag, IdempotencyKey, IfMatch, IfNoneMatch, LastEventId,
+    MinPosition, Prefer, ProjectionPosition,
 };
 pub use metrics::with_metrics;
 pub use page::{Ends, Page, rows};
 pub use problem::{FieldError, Problem, TYPE_BASE};
 pub use query::{PathId, Query};
-pub use request::{RequestContext, TRACEPARENT, X_REQUEST_ID};
+pub use request::{Peer, RequestContext, TRACEPARENT, X_REQUEST_ID};
 pub use serve::serve;

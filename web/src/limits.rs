@@ -17,6 +17,9 @@ pub const BODY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a client may take to send its headers, and a connection may idle.
 pub const HEADER_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// How long a client may take to read anything of its answer before it is cut off.
+pub const WRITE_WAIT_MAX: Duration = Duration::from_secs(30);
+
 /// How long a request may take in all.
 pub const REQUEST_WAIT_MAX: Duration = Duration::from_secs(10);
 

@@ -8,12 +8,12 @@ use tokio::task::JoinSet;
 use super::consumers::Scribe;
 use super::{Log, Process, append, eventually, stream};
 
-fn position(message: &StreamMessage) -> Position {
+pub(super) fn position(message: &StreamMessage) -> Position {
     message.headers.get("ce-position").unwrap().as_str().parse().unwrap()
 }
 
 /// Every message of the log's stream, in order.
-async fn messages(log: &Log) -> Vec<StreamMessage> {
+pub(super) async fn messages(log: &Log) -> Vec<StreamMessage> {
     let stream = log.jetstream().get_stream(log.stream()).await.unwrap();
     let state = stream.get_info().await.unwrap().state;
     let mut messages = Vec::new();
@@ -23,7 +23,7 @@ async fn messages(log: &Log) -> Vec<StreamMessage> {
     messages
 }
 
-async fn published(log: &Log, count: u64) {
+pub(super) async fn published(log: &Log, count: u64) {
     eventually("everything is published", async || {
         let stream = log.jetstream().get_stream(log.stream()).await;
         stream.is_ok_and(|stream| stream.cached_info().state.messages >= count)

@@ -5,6 +5,7 @@
 //! down what they were given, and the faults made by hand.
 
 mod consumers;
+mod faults;
 mod jetstream;
 mod lease;
 mod poison;
@@ -36,9 +37,14 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) async fn new() -> Self {
+        Self::on(&services::nats().await).await
+    }
+
+    /// One on a NATS of the test's own.
+    pub(crate) async fn on(nats_url: &str) -> Self {
         let url = services::database().await;
         Store::migrate(&url).await.unwrap();
-        let nats = services::client(&services::nats().await).await;
+        let nats = services::client(nats_url).await;
         let database = sqlx::PgPool::connect(&url).await.unwrap();
         sqlx::raw_sql(
             "create table seen (consumer text, position bigint, stream_id uuid, version bigint,

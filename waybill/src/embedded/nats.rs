@@ -83,6 +83,12 @@ impl Nats {
         self.port
     }
 
+    /// The id of the server's process; none while it is started again.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.process.pid()
+    }
+
     /// Stops the server and waits until it is gone.
     pub async fn stop(self) {
         self.process.stop().await;

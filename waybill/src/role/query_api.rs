@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use event_store::Vault;
+use query_api::{StreamLimits, Streams};
 use schemas::{Chance, Ids};
 use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::warn;
@@ -15,11 +15,8 @@ use tracing::warn;
 use crate::exit::{Ending, Misconfigured};
 use crate::metrics::Metrics;
 use crate::platform::{check_login, forget_erased};
-use crate::supervisor::{Signals, Supervisor};
+use crate::supervisor::{Signals, Stage, Supervisor};
 use crate::{health, options};
-
-/// The database role of the read side: it may select and nothing else.
-const READER: &str = "waybill_read";
 
 /// How long the database may take to answer at the start before it counts as away.
 const LOGIN_CHECK_MAX: Duration = Duration::from_secs(5);
@@ -40,14 +37,12 @@ pub(crate) struct Options {
     #[command(flatten)]
     master: options::Master,
     #[command(flatten)]
-    cursors: options::Cursors,
-    #[command(flatten)]
-    operators: options::Operators,
+    queries: options::Queries,
 }
 
 /// Runs the role.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
-    let Options { query_addr, log, master, cursors, operators } = options;
+    let Options { query_addr, log, master, queries } = options;
     let masters = master.keys(None)?;
     let mut signals = Signals::listen()?;
     let mut supervisor = Supervisor::default();
@@ -61,7 +56,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
         check(&vault).await?;
     }
     forget_erased(&mut supervisor, &vault);
-    start(&mut supervisor, &metrics, pool, vault, listener, &cursors, operators);
+    start(&mut supervisor, &metrics, pool, vault, listener, queries);
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
 }
 
@@ -72,12 +67,22 @@ pub(super) fn start(
     pool: PgPool,
     vault: Vault,
     listener: TcpListener,
-    cursors: &options::Cursors,
-    operators: options::Operators,
+    queries: options::Queries,
 ) {
+    let options::Queries { cursors, operators, streams } = queries;
     let ids = Ids::system();
-    let cursor_secret = cursors.cursor_secret.clone().filter(|secret| !secret.is_empty());
+    let cursor_secret = cursors.cursor_secret.filter(|secret| !secret.is_empty());
     metrics.of_readers(&pool);
+    let limits = StreamLimits {
+        open_max: streams.event_streams.into(),
+        per_caller_max: streams.event_streams_per_caller.into(),
+        ..StreamLimits::default()
+    };
+    let (streams, follower) = Streams::new(pool.clone(), limits);
+    supervisor.run(Stage::Http, "event-streams", |drain| async move {
+        follower.run(drain).await;
+        Ok(())
+    });
     let router = query_api::router(query_api::Config {
         pool,
         vault,
@@ -85,6 +90,7 @@ pub(super) fn start(
         cursor_secret: cursor_secret.unwrap_or_else(|| ids.next().to_string()),
         // A variable that is set to nothing is not a token that everybody knows.
         operator_token: operators.operator_token.filter(|token| !token.is_empty()),
+        streams,
     });
     health::serve_router(supervisor, "query-api", listener, router, metrics);
 }
@@ -105,13 +111,6 @@ async fn check(vault: &Vault) -> anyhow::Result<()> {
 
 /// Connections that can only read; made when they are needed.
 pub(crate) fn pool(database_url: &str, connections_max: u32) -> anyhow::Result<PgPool> {
-    let options: PgConnectOptions = database_url
-        .parse()
-        .map_err(|error| Misconfigured::error(format!("DATABASE_URL cannot be read: {error}")))?;
-    let options = options.options([
-        ("role", READER),
-        ("default_transaction_read_only", "on"),
-        ("jit", "off"),
-    ]);
-    Ok(PgPoolOptions::new().max_connections(connections_max).connect_lazy_with(options))
+    query_api::pool(database_url, connections_max)
+        .map_err(|error| Misconfigured::error(format!("DATABASE_URL cannot be read: {error}")))
 }

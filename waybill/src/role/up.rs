@@ -76,6 +76,8 @@ pub(crate) struct Options {
     import: options::Import,
     #[command(flatten)]
     operators: options::Operators,
+    #[command(flatten)]
+    streams: options::EventStreams,
 }
 
 /// Something for each of the four HTTP servers.
@@ -234,11 +236,14 @@ fn start_roles(
     let tokens = command_api::Tokens { import, operators };
     let (commands, sealing) = (listeners.command, vault.clone());
     command_api::start(supervisor, platform, sealing, &feed, commands, secrets, tokens);
-    let cursors = options::Cursors { cursor_secret: None };
+    let queries = options::Queries {
+        cursors: options::Cursors { cursor_secret: None },
+        operators: options.operators.clone(),
+        streams: options.streams.clone(),
+    };
     let (url, tuning) = (&endpoints.reading_url, &options.tuning);
     let pool = query_api::pool(url, tuning.database_connections)?;
-    let (metrics, operators) = (&platform.metrics, options.operators.clone());
-    query_api::start(supervisor, metrics, pool, vault, listeners.query, &cursors, operators);
+    query_api::start(supervisor, &platform.metrics, pool, vault, listeners.query, queries);
     info!("every role runs");
     Ok(())
 }

@@ -1,0 +1,102 @@
+//! `GET /v1/orders/{order_id}/events` as server-sent events: the timeline, and then live.
+//!
+//! An event is told once the timeline has seen it, so whoever hears of it finds it there.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
+use event_store::Error;
+use projections::order_timeline::{self, News, Row};
+use schemas::{OrderId, Position};
+use sqlx::PgPool;
+use web::{AcceptsEvents, LastEventId, Peer, Problem};
+
+use crate::api::{Api, Wanted, missing};
+use crate::follow::{PAGE_EVENTS, Page, Source, Told};
+use crate::order::Entry;
+use crate::{api, sse};
+
+/// How an order is followed, if that is what the caller asks for.
+pub(crate) struct Following {
+    after: Option<Position>,
+    peer: Peer,
+}
+
+/// [`Following`] where `Accept` asks for it.
+pub(crate) struct Followed(pub(crate) Option<Following>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Followed {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Ok(AcceptsEvents(accepts)) = AcceptsEvents::from_request_parts(parts, state).await;
+        if !accepts {
+            return Ok(Self(None));
+        }
+        let LastEventId(after) = LastEventId::from_request_parts(parts, state).await?;
+        let Ok(peer) = Peer::from_request_parts(parts, state).await;
+        Ok(Self(Some(Following { after, peer })))
+    }
+}
+
+/// Tells what happens about an order, from its beginning or where the caller left off.
+pub(crate) async fn follow(
+    api: &Api,
+    order: OrderId,
+    Following { after, peer }: Following,
+    wanted: &Wanted,
+) -> Result<Response, Problem> {
+    let slot = api.streams.slot(peer)?;
+    let seen = api.fresh("order_timeline", wanted).await?;
+    let mut reader = api.streams.reader(&api.streams.timeline, order, after.unwrap_or_default());
+    let found = reader.begin().await.map_err(|error| api::log(&error))?;
+    let known = found || {
+        let rows = order_timeline::list(&api.pool, order, 0, 1).await;
+        !rows.map_err(|error| api::database(&error))?.is_empty()
+    };
+    if !known {
+        return Ok(missing(seen, "order"));
+    }
+    Ok((seen, sse::response(reader, slot)).into_response())
+}
+
+/// The timeline of all orders.
+pub(crate) struct Timeline {
+    pool: PgPool,
+}
+
+impl Timeline {
+    pub(crate) fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+}
+
+impl Source for Timeline {
+    type Filter = OrderId;
+    type Key = OrderId;
+
+    async fn head(&self) -> Result<Position, Error> {
+        // The end of what is after everything is the end.
+        Ok(order_timeline::news(&self.pool, None, Position::MAX, 1).await?.seen)
+    }
+
+    async fn read(&self, order: Option<&OrderId>, after: Position) -> Result<Page<OrderId>, Error> {
+        let News { rows, seen } =
+            order_timeline::news(&self.pool, order.copied(), after, PAGE_EVENTS).await?;
+        let more = i64::try_from(rows.len()).is_ok_and(|rows| rows >= PAGE_EVENTS);
+        let told: Vec<_> = rows.into_iter().map(told).collect::<Result<_, _>>()?;
+        let last = told.last().filter(|_| more).map(|told| told.position);
+        Ok(Page { told, until: last.unwrap_or_else(|| seen.max(after)), more })
+    }
+
+    fn wants(filter: &OrderId, order: &OrderId) -> bool {
+        filter == order
+    }
+}
+
+fn told(row: Row) -> Result<Told<OrderId>, Error> {
+    let (position, key) = (row.position, OrderId::new(row.order_id));
+    let entry = Entry::of(row);
+    let frame = sse::frame(position, &entry.event_type, &entry)?;
+    Ok(Told { position, key, frame })
+}
