@@ -76,6 +76,8 @@ pub(crate) struct Options {
     import: options::Import,
     #[command(flatten)]
     operators: options::Operators,
+    #[command(flatten)]
+    drift: options::Drift,
 }
 
 /// Something for each of the four HTTP servers.
@@ -227,7 +229,7 @@ fn start_roles(
 
     let feed = platform.follow(supervisor);
     relay::start(supervisor, platform);
-    projections::start(supervisor, platform, feed.clone());
+    projections::start(supervisor, platform, feed.clone(), options.drift);
     sagas::start(supervisor, platform, feed.clone());
     adapters::start(supervisor, platform, &vault, &feed, &outside)?;
     let import = options.import.clone();
