@@ -17,6 +17,8 @@ mod event_store;
 mod metrics;
 mod overload;
 mod personal_data;
+mod projections_drift;
+mod projections_rebuild;
 mod proxy;
 mod services;
 mod story;
