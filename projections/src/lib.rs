@@ -7,7 +7,7 @@
 //! * [`row`] turns a struct into the statements that read and write it in bulk.
 //! * [`run_all`] keeps the tables up to date, each by a consumer of its own. Rows and checkpoint
 //!   move in one transaction.
-//! * [`rebuild()`] folds the whole log again beside the live table, and switches; [`rollback`]
+//! * [`rebuild()`] folds the whole log again beside the live table, and switches; [`rollback()`]
 //!   goes back. A table of an older version is rebuilt by itself.
 //! * [`Detector`] folds single rows anew, all the time, and tells of those that are wrong.
 //! * [`list`] says how far behind each is, and [`Freshness`] lets a query wait for a position.

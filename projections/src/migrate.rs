@@ -7,6 +7,7 @@ use schemas::Chance;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, PgPool};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// How often to look which version a table holds.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// A process rebuilds one read model at a time by itself: each takes memory and connections.
+static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
 
 /// How often it is told how far a rebuild is.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -136,6 +140,7 @@ async fn rebuild_by_itself<P: Projection>(
     store: &Store,
     chance: Chance,
 ) -> Result<(), RebuildError> {
+    let _mine = ONE_AT_A_TIME.acquire().await;
     let mut told = Instant::now();
     let rebuilt = rebuild::run::<P>(store, Rebuild::new(chance), &mut |progress| {
         if told.elapsed() >= TELL_EVERY {

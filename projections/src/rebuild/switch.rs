@@ -8,7 +8,8 @@ use schemas::Position;
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
 
-use super::{Builder, RebuildError, SCHEMA, Stage, shadow};
+use super::builder::Builder;
+use super::{RebuildError, SCHEMA, Stage, shadow};
 use crate::checkpoint;
 use crate::events::{self, LeftOut};
 use crate::fold::Fold;
