@@ -6,13 +6,12 @@
 
 use std::time::Duration;
 
-use event_store::{Store, slice};
+use event_store::{Slices, Store};
 use metrics::{Unit, counter, describe_counter};
 use schemas::{Chance, Position};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::events::LeftOut;
 use crate::projection::Projection;
@@ -136,46 +135,32 @@ pub(crate) async fn check<P: Projection>(
         return Ok(Checked::Nothing);
     }
     let consumer = checkpoint(P::NAME);
-    let ranges = Range::of(&mut tx, &consumer).await?;
-    let furthest = ranges.iter().map(|range| range.position).max().unwrap_or_default();
+    let ranges = ranges(&mut tx, &consumer).await?;
+    let furthest = ranges.iter().map(|(_, position)| *position).max().unwrap_or_default();
     if furthest == 0 {
         return Ok(Checked::Nothing);
     }
     let picked = sample::pick::<P>(&mut tx, chance, furthest, RECENT_POSITIONS).await?;
     let Some(event) = picked else { return Ok(Checked::Nothing) };
-    let Some(range) = ranges.iter().find(|range| range.holds(event.stream.id)) else {
-        return Ok(Checked::Nothing);
-    };
+    let range = ranges.iter().find(|(slices, _)| slices.holds(event.stream.id));
+    let Some((_, through)) = range else { return Ok(Checked::Nothing) };
     let leaves_out = LeftOut::of(&mut tx, &consumer).await?;
-    let checked =
-        sample::compare::<P>(&mut tx, P::NAME, &leaves_out, event, range.position).await?;
+    let checked = sample::compare::<P>(&mut tx, P::NAME, &leaves_out, event, *through).await?;
     tx.rollback().await?;
     Ok(checked)
 }
 
-/// Where the slices of a consumer stand that one worker has.
-#[derive(Debug, sqlx::FromRow)]
-struct Range {
-    from_slice: i16,
-    before_slice: i16,
-    position: Position,
-}
-
-impl Range {
-    async fn of(connection: &mut PgConnection, consumer: &str) -> Result<Vec<Self>, sqlx::Error> {
-        sqlx::query_as(
-            "select coalesce((to_jsonb(c) ->> 'from_slice')::smallint, 0::smallint) as from_slice,
-                    coalesce((to_jsonb(c) ->> 'before_slice')::smallint, 1024::smallint)
-                        as before_slice,
-                    position
-             from checkpoints c where consumer = $1",
-        )
-        .bind(consumer)
-        .fetch_all(connection)
-        .await
-    }
-
-    fn holds(&self, stream: Uuid) -> bool {
-        (self.from_slice..self.before_slice).contains(&slice(stream))
-    }
+/// Where the ranges of a consumer stand.
+async fn ranges(
+    connection: &mut PgConnection,
+    consumer: &str,
+) -> Result<Vec<(Slices, Position)>, sqlx::Error> {
+    let rows: Vec<(i16, i16, Position)> = sqlx::query_as(
+        "select from_slice, before_slice, position from checkpoints where consumer = $1",
+    )
+    .bind(consumer)
+    .fetch_all(connection)
+    .await?;
+    let range = |(from, before, position)| (Slices::new(from, before), position);
+    Ok(rows.into_iter().map(range).collect())
 }

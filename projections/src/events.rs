@@ -1,6 +1,6 @@
 //! Events as the log holds them, for who folds apart from the consumers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use schemas::{Category, CommandId, EventId, Fact, Position, Recorded, StreamId};
 use sqlx::PgConnection;
@@ -58,6 +58,8 @@ pub(crate) fn recorded(row: &PgRow) -> Result<Recorded, sqlx::Error> {
 pub(crate) struct LeftOut {
     /// Parked streams, and from where on.
     parked: HashMap<Uuid, Position>,
+    /// Events that people decided to leave out.
+    dropped: HashSet<Position>,
 }
 
 impl LeftOut {
@@ -74,7 +76,12 @@ impl LeftOut {
                 .bind(consumer)
                 .fetch_all(&mut *connection)
                 .await?;
-        Ok(Self { parked: parked.into_iter().collect() })
+        let dropped: Vec<Position> =
+            sqlx::query_scalar("select position from dropped_events where consumer = $1")
+                .bind(consumer)
+                .fetch_all(connection)
+                .await?;
+        Ok(Self { parked: parked.into_iter().collect(), dropped: dropped.into_iter().collect() })
     }
 
     /// Whether something of this stream is left out.
@@ -85,6 +92,7 @@ impl LeftOut {
     /// Whether this event is.
     pub(crate) fn holds(&self, event: &Recorded) -> bool {
         self.parked.get(&event.stream.id).is_some_and(|first| event.position >= *first)
+            || self.dropped.contains(&event.position)
     }
 }
 

@@ -3,13 +3,14 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use event_store::Slices;
 use schemas::Position;
 use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::group::{self, Passed};
-use super::plan::{Group, SLICES};
+use super::plan;
 use super::record::Record;
 use super::scan::Scan;
 use super::switch::Switched;
@@ -78,9 +79,9 @@ impl<'r, P: Projection> Builder<'r, P> {
     async fn fold_groups(&mut self) -> Result<(), RebuildError> {
         let groups = self.record.to_do(&self.pool).await?;
         let through = self.record.through;
-        let open: i64 = groups.iter().map(|group| i64::from(group.slices())).sum();
-        let passed = Passed::new(((i64::from(SLICES) - open) * through).into());
-        let folded = || passed.load(Ordering::Relaxed) / i64::from(SLICES);
+        let open: i64 = groups.iter().map(|group| plan::count(*group)).sum();
+        let passed = Passed::new(((plan::count(Slices::ALL) - open) * through).into());
+        let folded = || passed.load(Ordering::Relaxed) / plan::count(Slices::ALL);
         let mut groups = groups.into_iter();
         let mut running = JoinSet::new();
         let mut tick = interval(TELL_EVERY);
@@ -139,7 +140,8 @@ impl<'r, P: Projection> Builder<'r, P> {
     pub(super) async fn catch_up_to(&mut self, live: Position) -> Result<(), RebuildError> {
         let range = (self.record.position, live);
         let consumer = checkpoint(P::NAME);
-        let mut scan = Scan::start(&self.pool, &consumer, P::CATEGORIES, Group::ALL, range).await?;
+        let mut scan =
+            Scan::start(&self.pool, &consumer, P::CATEGORIES, Slices::ALL, range).await?;
         let mut fold = Fold::<P>::new();
         while let Some(page) = scan.next().await? {
             let mut tx = self.pool.begin().await?;

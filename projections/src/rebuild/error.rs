@@ -79,6 +79,11 @@ pub enum RebuildError {
          from here"
     )]
     Contended(&'static str),
+    /// The ranges of the consumer were being laid out anew.
+    #[error(
+        "the workers of the read model were being laid out anew; the next start goes on from here"
+    )]
+    Moving,
     /// The database is away: try again later.
     #[error("the database is unavailable")]
     Database(#[from] sqlx::Error),

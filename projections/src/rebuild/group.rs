@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use event_store::Slices;
 use sqlx::{PgPool, Postgres, Transaction};
 
-use super::plan::Group;
+use super::plan;
 use super::record::{Folded, Record};
 use super::scan::{Page, Scan};
 use super::{RebuildError, shadow};
@@ -24,7 +25,7 @@ pub(super) type Passed = Arc<AtomicI64>;
 pub(super) async fn fold<P: Projection>(
     pool: PgPool,
     record: Record,
-    group: Group,
+    group: Slices,
     rows_max: usize,
     passed: Passed,
 ) -> Result<(), RebuildError> {
@@ -35,7 +36,7 @@ pub(super) async fn fold<P: Projection>(
     let mut done = 0;
     while let Some(page) = scan.next().await? {
         folding.take(&pool, &page).await?;
-        passed.fetch_add((page.through - done) * i64::from(group.slices()), Ordering::Relaxed);
+        passed.fetch_add((page.through - done) * plan::count(group), Ordering::Relaxed);
         done = page.through;
     }
     let (mut tx, folded) = folding.finish(&pool).await?;
@@ -57,11 +58,11 @@ struct Folding<P: Projection> {
 }
 
 impl<P: Projection> Folding<P> {
-    fn new(group: Group, rows_max: usize) -> Self {
+    fn new(group: Slices, rows_max: usize) -> Self {
         Self {
             fold: Fold::new(),
             shadow: Table::new(&shadow::name(P::NAME)),
-            spill: Table::new(&format!("{}_spill_{}", P::NAME, group.from)),
+            spill: Table::new(&format!("{}_spill_{}", P::NAME, group.from())),
             spilled: None,
             rows_max,
             rows: 0,

@@ -3,11 +3,12 @@
 //! Every change of the record is made in the transaction that writes the rows it tells of, and
 //! only by the latest attempt.
 
+use event_store::Slices;
 use schemas::Position;
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::plan::{self, Group};
+use super::plan;
 use super::{Rebuild, RebuildError, SCHEMA, shadow};
 use crate::projection::Projection;
 
@@ -67,14 +68,15 @@ impl Record {
     }
 
     /// The groups that are still to be folded.
-    pub(super) async fn to_do(&self, pool: &PgPool) -> Result<Vec<Group>, sqlx::Error> {
-        sqlx::query_as(
+    pub(super) async fn to_do(&self, pool: &PgPool) -> Result<Vec<Slices>, sqlx::Error> {
+        let rows: Vec<(i16, i16)> = sqlx::query_as(
             "select from_slice, before_slice from read_models.rebuild_groups
              where name = $1 and folded_at is null order by from_slice",
         )
         .bind(&self.name)
         .fetch_all(pool)
-        .await
+        .await?;
+        Ok(rows.into_iter().map(|(from, before)| Slices::new(from, before)).collect())
     }
 
     /// What the groups that are done came to.
@@ -96,7 +98,7 @@ impl Record {
     pub(super) async fn group_done(
         &self,
         connection: &mut PgConnection,
-        group: Group,
+        group: Slices,
         folded: Folded,
         left_out: &[Uuid],
     ) -> Result<(), RebuildError> {
@@ -109,7 +111,7 @@ impl Record {
         )
         .bind(&self.name)
         .bind(self.attempt)
-        .bind(group.from)
+        .bind(group.from())
         .bind(folded.rows)
         .bind(folded.events)
         .bind(left_out)
@@ -199,13 +201,13 @@ async fn begin<P: Projection>(
     .fetch_one(&mut *connection)
     .await?;
     let groups = if P::SHARED_ROWS {
-        vec![Group::ALL]
+        vec![Slices::ALL]
     } else {
         let rows = if P::WRITES_ONCE { 0 } else { estimate(connection, P::NAME).await? };
         plan::groups(live, rows, how)
     };
     let (from, before): (Vec<i16>, Vec<i16>) =
-        groups.iter().map(|group| (group.from, group.before)).unzip();
+        groups.iter().map(|group| (group.from(), group.before())).unzip();
     sqlx::query(
         "insert into read_models.rebuild_groups (name, from_slice, before_slice)
          select $1, from_slice, before_slice

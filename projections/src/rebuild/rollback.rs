@@ -4,7 +4,7 @@ use event_store::Store;
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 
-use super::switch::{TRIES_MAX, be_patient, is_lock_timeout, lock_checkpoints, old};
+use super::switch::{TRIES_MAX, be_patient, is_passing, lock_checkpoints, old};
 use super::{RebuildError, SCHEMA, lock, shadow};
 use crate::checkpoint;
 use crate::registry::Entry;
@@ -32,7 +32,7 @@ pub async fn rollback(store: &Store, name: &str) -> Result<RolledBack, RebuildEr
     }
     for attempt in 0..TRIES_MAX {
         match try_rollback(&mut guard, entry.name, attempt).await {
-            Err(RebuildError::Database(error)) if is_lock_timeout(&error) => {}
+            Err(error) if is_passing(&error) => {}
             Ok(version) => {
                 guard.close().await?;
                 return Ok(RolledBack { version, folded: version == i32::from(entry.version) });
@@ -98,7 +98,7 @@ async fn put_back(
     .await?;
     sqlx::query(
         "update checkpoints
-         set leased_until = null, updated_at = clock_timestamp(),
+         set leased_until = null, stop_at = null, updated_at = clock_timestamp(),
              epoch = 1 + greatest(epoch, (
                  select max(epoch) from jsonb_populate_recordset(null::checkpoints, $2)))
          where consumer = $1",

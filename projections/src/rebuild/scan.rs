@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use event_store::Slices;
 use schemas::{Category, Fact, Position, Recorded};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::RebuildError;
-use super::plan::{Group, SLICES};
+use super::plan;
 use crate::events::{COLUMNS, LeftOut, recorded};
 
 /// How many positions one page spans where every slice is read; of half of them twice as many, so
@@ -48,7 +49,7 @@ impl Scan {
         pool: &PgPool,
         consumer: &str,
         categories: &[Category],
-        group: Group,
+        group: Slices,
         (after, through): (Position, Position),
     ) -> Result<Self, sqlx::Error> {
         let (sender, pages) = mpsc::channel(PAGES_AHEAD);
@@ -83,16 +84,16 @@ impl Scan {
                     return Err(RebuildError::Unreadable { stream, position, why: why.clone() });
                 }
             }
-            if self.leaves_out.holds(&event) {
-                self.left_out.insert(event.stream.id);
-            } else {
+            if !self.leaves_out.holds(&event) {
                 events.push(event);
+            } else if self.leaves_out.parks(event.stream.id) {
+                self.left_out.insert(event.stream.id);
             }
         }
         Ok(Some(Page { events, through }))
     }
 
-    /// The streams of which something was left out.
+    /// The streams of which something was left out because they are parked.
     pub(super) fn left_out(&self) -> Vec<Uuid> {
         self.left_out.iter().copied().collect()
     }
@@ -102,7 +103,7 @@ impl Scan {
 async fn read(
     pool: PgPool,
     categories: Vec<&'static str>,
-    group: Group,
+    group: Slices,
     (mut after, through): (Position, Position),
     pages: mpsc::Sender<Raw>,
 ) {
@@ -110,15 +111,15 @@ async fn read(
         "select {COLUMNS} from events where position > $1 and position <= $2 \
          and category = any($3) and slice >= $4 and slice < $5 order by position"
     );
-    let positions = PAGE_POSITIONS * i64::from(SLICES) / i64::from(group.slices());
+    let positions = PAGE_POSITIONS * plan::count(Slices::ALL) / plan::count(group);
     while after < through {
         let end = through.min(after + positions);
         let rows = sqlx::query(AssertSqlSafe(query.as_str()))
             .bind(after)
             .bind(end)
             .bind(&categories)
-            .bind(group.from)
-            .bind(group.before)
+            .bind(group.from())
+            .bind(group.before())
             .fetch_all(&pool)
             .await;
         let failed = rows.is_err();

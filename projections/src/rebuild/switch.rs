@@ -60,9 +60,7 @@ impl<P: Projection> Builder<'_, P> {
     ) -> Result<Switched, RebuildError> {
         for attempt in 0..TRIES_MAX {
             match self.try_switch(guard, attempt).await {
-                Err(RebuildError::Database(error)) if is_lock_timeout(&error) => {
-                    self.catch_up().await?;
-                }
+                Err(error) if is_passing(&error) => self.catch_up().await?,
                 done => return done,
             }
         }
@@ -151,16 +149,29 @@ pub(super) async fn be_patient(tx: &mut PgConnection, attempt: u32) -> Result<()
 pub(super) async fn lock_checkpoints(
     tx: &mut PgConnection,
     consumer: &str,
-) -> Result<Locked, sqlx::Error> {
-    let (first, last, rows) = sqlx::query_as(
-        "select coalesce(min(position), 0), coalesce(max(position), 0),
+) -> Result<Locked, RebuildError> {
+    // One that has never run could begin beside us.
+    for statement in [
+        "insert into consumers (consumer) values ($1) on conflict do nothing",
+        "insert into checkpoints (consumer) values ($1) on conflict do nothing",
+    ] {
+        sqlx::query(statement).bind(consumer).execute(&mut *tx).await?;
+    }
+    let (first, last, locked, rows): (_, _, i64, _) = sqlx::query_as(
+        "select coalesce(min(position), 0), coalesce(max(position), 0), count(*),
                 coalesce(jsonb_agg(to_jsonb(held)), '[]')
-         from (select * from checkpoints where consumer = $1 for update) as held",
+         from (select * from checkpoints where consumer = $1
+               order by from_slice for update) as held",
     )
     .bind(consumer)
-    .fetch_one(tx)
+    .fetch_one(&mut *tx)
     .await?;
-    Ok(Locked { first, last, rows })
+    // Ranges that were laid out anew while we waited for the old ones are not ours yet.
+    let there: i64 = sqlx::query_scalar("select count(*) from checkpoints where consumer = $1")
+        .bind(consumer)
+        .fetch_one(tx)
+        .await?;
+    if there == locked { Ok(Locked { first, last, rows }) } else { Err(RebuildError::Moving) }
 }
 
 /// Moves every range to the furthest position, where the new table is. A worker that counted on
@@ -214,7 +225,13 @@ async fn trade(
     shadow::execute(tx, format!("alter table {SCHEMA}.{shadow} rename to {live}")).await
 }
 
-pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.as_deref() == Some(LOCK_NOT_AVAILABLE)
+/// Whether the next attempt may do.
+pub(super) fn is_passing(error: &RebuildError) -> bool {
+    match error {
+        RebuildError::Moving => true,
+        RebuildError::Database(sqlx::Error::Database(error)) => {
+            error.code().as_deref() == Some(LOCK_NOT_AVAILABLE)
+        }
+        _ => false,
+    }
 }
