@@ -478,3 +478,115 @@ async fn progress_without_a_terminal_is_json_on_standard_error() {
     assert!(told.starts_with("order_summary: 4 rows"), "{told}");
     world.end().await;
 }
+
+/// Spreads the order list over two workers, and lets nobody work on the second half of its slices.
+async fn second_half_stands_still(world: &World) {
+    execute(world, "update consumers set workers = 2 where consumer = 'projection/order_summary'")
+        .await;
+    until("two workers", || async {
+        let held = "select count(*) from checkpoints
+                    where consumer = 'projection/order_summary' and leased_until > now()";
+        (count(world, held).await == 2).then_some(())
+    })
+    .await;
+    execute(
+        world,
+        "update checkpoints
+         set epoch = epoch + 1, owner = 'nobody', leased_until = now() + interval '1 hour'
+         where consumer = 'projection/order_summary' and from_slice = 512",
+    )
+    .await;
+}
+
+/// Waits until the first half of the slices is at the end of the log, and fails if the second is.
+async fn halves_stand_apart(world: &World) {
+    until("the first half to get ahead", || async {
+        let ahead = "select position - (select max(position) from events) from checkpoints
+                     where consumer = 'projection/order_summary' and from_slice = 0";
+        (count(world, ahead).await == 0).then_some(())
+    })
+    .await;
+    let apart = "select max(position) - min(position) from checkpoints
+                 where consumer = 'projection/order_summary'";
+    assert!(count(world, apart).await > 0);
+}
+
+#[tokio::test]
+async fn workers_that_stand_apart_stand_together_after_the_switch_and_apart_after_a_rollback() {
+    let world = World::start().await;
+    world.stock("mug", 100).await;
+    place(&world, 2).await;
+    world.settle().await;
+    second_half_stands_still(&world).await;
+    place(&world, 12).await;
+    halves_stand_apart(&world).await;
+    let rows = "select count(*) from read_models.order_summary";
+    let before = count(&world, rows).await;
+    assert!(before < 14, "{before}");
+
+    let told = succeeded(&command(&world, &["rebuild", "order_summary"]).output().unwrap());
+    assert!(told.contains("14 rows") && told.contains("or behind"), "{told}");
+    world.settle().await;
+    place(&world, 2).await;
+    world.settle().await;
+    assert_eq!(count(&world, rows).await, 16);
+
+    // Each half takes again what it had not taken, and nothing twice.
+    succeeded(&command(&world, &["rollback", "order_summary"]).output().unwrap());
+    world.settle().await;
+    let told = succeeded(&command(&world, &["rebuild", "order_summary"]).output().unwrap());
+    assert!(told.contains("16 rows") && told.contains("nothing changed"), "{told}");
+    world.end().await;
+}
+
+/// Goal: what a switch passes over on behalf of a worker that is behind still waits behind the
+/// stream that it belongs to.
+#[tokio::test]
+async fn events_of_a_parked_stream_wait_behind_it_after_the_switch() {
+    let world = World::start().await;
+    world.stock("mug", 100).await;
+    place(&world, 12).await;
+    world.settle().await;
+    second_half_stands_still(&world).await;
+    let parked: uuid::Uuid = sqlx::query_scalar(
+        "insert into parked_streams
+             (consumer, key, stream_id, category, first_position, reason, fingerprint)
+         select 'projection/order_summary', stream_id, stream_id, category, position, 'it', 'it'
+         from events where category = 'order' and slice >= 512 and stream_version = 2 limit 1
+         returning key",
+    )
+    .fetch_one(world.pool())
+    .await
+    .unwrap();
+    execute(
+        &world,
+        "insert into parked_events (consumer, key, position)
+         select consumer, key, position from parked_streams join events using (stream_id)
+         where position >= first_position",
+    )
+    .await;
+    succeeded(&command(&world, &["rebuild", "order_summary"]).output().unwrap());
+    let behind = "select version from read_models.order_summary
+                  where order_id = (select key from parked_streams)";
+    assert_eq!(count(&world, behind).await, 1, "what is parked is left out");
+
+    world.send_goods(&schemas::OrderId::new(parked).to_string()).await;
+    halves_stand_apart(&world).await;
+    succeeded(&command(&world, &["rebuild", "order_summary"]).output().unwrap());
+    world.settle().await;
+    assert_eq!(count(&world, behind).await, 1);
+    let missing = "select count(*) from parked_streams join events using (stream_id)
+                   where position >= first_position
+                       and position not in (select position from parked_events)";
+    assert_eq!(count(&world, missing).await, 0);
+
+    execute(&world, "update parked_streams set retry_at = now()").await;
+    until("the stream to be taken up", || async {
+        (count(&world, "select count(*) from parked_streams").await == 0).then_some(())
+    })
+    .await;
+    world.settle().await;
+    let told = succeeded(&command(&world, &["rebuild", "order_summary"]).output().unwrap());
+    assert!(told.contains("nothing changed"), "{told}");
+    world.end().await;
+}
