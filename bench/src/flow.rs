@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use event_store::{Append, Feed, Meta, Relay, Store, Write};
-use schemas::{Category, Clock, CommandId, Encoded, Event as _, Ids, Money, Personal, StreamId};
+use schemas::{
+    Category, Chance, Clock, CommandId, Encoded, Event as _, Ids, Money, Personal, StreamId,
+};
 use schemas::{CustomerId, order};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
@@ -39,7 +41,8 @@ impl Pipeline {
         });
         let (feed, handle) = Feed::new(store.clone(), nats.clone());
         tasks.spawn(feed.run(drain.clone()));
-        let running = projections::run_all(store.clone(), handle, Clock::system(), drain.clone());
+        let (clock, chance) = (Clock::system(), Chance::system());
+        let running = projections::run_all(store.clone(), handle, clock, chance, drain.clone());
         tasks.spawn(running);
         Self { drain, tasks }
     }

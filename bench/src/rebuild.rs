@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use event_store::Store;
+use schemas::Chance;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::Instant;
 
@@ -51,8 +52,9 @@ const KEY: &str = "alter table plain_summary add primary key (order_id)";
 /// # Errors
 /// Where the rebuild fails.
 pub(crate) async fn rate(store: &Store) -> Result<f64> {
+    let how = projections::Rebuild::new(Chance::system());
     let started = Instant::now();
-    let rebuilt = projections::rebuild(store, "order_summary", |_| {}).await?;
+    let rebuilt = projections::rebuild(store, "order_summary", how, |_| {}).await?;
     Ok(per_second(rebuilt.events, started))
 }
 

@@ -96,15 +96,21 @@ impl<P: Projection> Fold<P> {
         Ok(())
     }
 
-    /// Copies the rows into a table that holds none of them, and forgets them.
+    /// Copies the rows into a table that holds none of them, forgets them, and says how many
+    /// there were.
     pub(crate) async fn copy(
         &mut self,
         table: &Table<P::Row>,
         connection: &mut PgConnection,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<u64, sqlx::Error> {
         let rows = self.slots.values().filter_map(|slot| slot.row.as_ref());
-        table.copy(connection, rows).await?;
+        let copied = table.copy(connection, rows).await?;
         self.slots.clear();
-        Ok(())
+        Ok(copied)
+    }
+
+    /// The row under `key`, as far as it is folded.
+    pub(crate) fn take(&mut self, key: Uuid) -> Option<P::Row> {
+        self.slots.remove(&key).and_then(|slot| slot.row)
     }
 }

@@ -7,7 +7,9 @@
 //! * [`row`] turns a struct into the statements that read and write it in bulk.
 //! * [`run_all`] keeps the tables up to date, each by a consumer of its own. Rows and checkpoint
 //!   move in one transaction.
-//! * [`rebuild()`] folds the whole log again beside the live table, and switches.
+//! * [`rebuild()`] folds the whole log again beside the live table, and switches; [`rollback()`]
+//!   goes back. A table of an older version is rebuilt by itself.
+//! * [`Detector`] folds single rows anew, all the time, and tells of those that are wrong.
 //! * [`list`] says how far behind each is, and [`Freshness`] lets a query wait for a position.
 //!
 //! A resource of the query API folds one stream, so that the stream's version names one state of
@@ -16,6 +18,8 @@
 //! To add one more: 1. a file with the row, the fold, the queries and their tests; 2. a migration
 //! with its table; 3. one line in [`registry`].
 
+mod drift;
+mod events;
 mod fold;
 #[cfg(test)]
 mod given;
@@ -26,6 +30,7 @@ mod projection;
 mod rebuild;
 pub mod registry;
 pub mod row;
+mod sample;
 mod status;
 mod words;
 
@@ -38,12 +43,17 @@ pub mod saga_view;
 pub mod shipment_tracking;
 pub mod stock_level;
 
+pub use drift::{Detector, RATE_DEFAULT, RATE_MAX, describe as describe_metrics};
 pub use live::Live;
 pub use migrate::migrate;
 pub use position::{Freshness, Reached, WaitError, positions};
 pub use projection::{Keys, Projection};
-pub use rebuild::{Progress, RebuildError, Rebuilt, fingerprint, rebuild, rollback};
+pub use rebuild::{
+    PARALLEL_DEFAULT, PARALLEL_MAX, Progress, Rebuild, RebuildError, Rebuilt, RolledBack, Stage,
+    fingerprint, rebuild, rollback,
+};
 pub use registry::{names, run_all, spreads};
+pub use sample::Drift;
 pub use status::{Status, Worker, list};
 pub use words::UnknownWord;
 

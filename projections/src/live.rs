@@ -7,6 +7,7 @@ use schemas::Recorded;
 use sqlx::PgConnection;
 
 use crate::fold::Fold;
+use crate::migrate;
 use crate::projection::{Projection, unreadable};
 use crate::row::Table;
 
@@ -41,6 +42,7 @@ impl<P: Projection> Projector for Live<P> {
     }
 
     async fn apply(&self, tx: &mut PgConnection, events: &[Arc<Recorded>]) -> Result<(), Fault> {
+        migrate::fence::<P>(tx).await?;
         for event in events {
             if let Some(why) = unreadable::<P>(event) {
                 return Err(Fault::Poison { position: event.position, why: why.to_owned() });

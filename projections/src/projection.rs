@@ -56,6 +56,15 @@ impl Keys {
             Self::Many(keys) => keys,
         }
     }
+
+    /// The keys, to be kept.
+    pub(crate) fn into_vec(self) -> Vec<Uuid> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(key) => vec![key],
+            Self::Many(keys) => keys,
+        }
+    }
 }
 
 /// Why `P` can never take `event`, if so.

@@ -1,15 +1,28 @@
 //! Folds the whole log again, beside the live table, and switches.
 //!
 //! 1. A *shadow* table is made: the live one's columns, no indexes.
-//! 2. The log is scanned up to the live checkpoint, folded in memory, and copied in.
-//! 3. The live table's indexes are built, and the shadow catches up with the checkpoint.
-//! 4. Under the lock of the checkpoint's row nothing moves: the shadow takes the last few events,
-//!    and the two tables trade names in one transaction. Queries wait for that moment and then
-//!    read the new table.
+//! 2. The slices are cut into groups. Each group is folded from the beginning of the log up to one
+//!    fixed position, in memory, a few groups at a time, and copied in.
+//! 3. The live table's indexes are built, and the shadow catches up with the checkpoints.
+//! 4. Its rows are counted, and some, chosen by chance, folded anew from their own streams.
+//! 5. Under the locks of the checkpoints nothing moves: the shadow takes the last few events, and
+//!    the two tables trade names in one transaction. Queries wait for that moment and then read
+//!    the new table.
 //!
-//! Whatever interrupts a rebuild, it is simply started over: only the switch changes anything
-//! that others see. The old table stays as `NAME_old` until the next rebuild, for [`rollback`].
+//! What is done is written down in the transaction that does it (`record.rs`), so a rebuild that
+//! was killed goes on where it was. Nobody sees anything of it before the switch. The old table
+//! stays as `NAME_old` until the next rebuild, for [`rollback()`].
+//!
+//! Rows that events of several streams touch cannot be folded apart: there is one group then, and
+//! no sample.
 
+mod builder;
+mod check;
+mod error;
+mod group;
+mod plan;
+mod record;
+mod rollback;
 mod scan;
 mod shadow;
 mod switch;
@@ -17,32 +30,87 @@ mod switch;
 use std::time::Duration;
 
 use event_store::Store;
-use schemas::{Category, Position, StreamId};
+use schemas::{Chance, Position};
 use sqlx::{Connection as _, PgConnection, PgPool};
-use tokio::time::Instant;
 
-use crate::checkpoint;
-use crate::fold::Fold;
 use crate::projection::Projection;
 use crate::registry::Entry;
-use crate::row::{Row as _, SCHEMA, Table};
+use crate::row::SCHEMA;
 
-use scan::Scan;
-pub use switch::rollback;
+use builder::Builder;
+pub use error::RebuildError;
+pub use rollback::{RolledBack, rollback};
 
-/// The most rows that are folded in memory; beyond that they are written and read back.
+/// How many groups are folded at a time unless told otherwise.
+pub const PARALLEL_DEFAULT: u8 = 2;
+
+/// The most groups that are folded at a time.
+pub const PARALLEL_MAX: u8 = 16;
+
+/// The most rows of one group that are held in memory; beyond that they are written and read back.
 const ROWS_MAX: usize = 200_000;
 
-/// How far behind the checkpoint the shadow may be when the lock is taken, in events.
-const GAP_EVENTS_MAX: i64 = 500;
+/// How to rebuild.
+#[derive(Debug, Clone, Copy)]
+pub struct Rebuild {
+    /// How many groups of slices are folded at a time, from 1 to [`PARALLEL_MAX`].
+    pub parallel: u8,
+    /// How many rows of a group are held in memory.
+    pub rows_max: usize,
+    /// What chooses the rows that are checked.
+    pub chance: Chance,
+}
+
+impl Rebuild {
+    /// As is usual.
+    #[must_use]
+    pub const fn new(chance: Chance) -> Self {
+        Self { parallel: PARALLEL_DEFAULT, rows_max: ROWS_MAX, chance }
+    }
+}
+
+/// What a rebuild is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Folding the log.
+    Folding,
+    /// Building the indexes.
+    Indexing,
+    /// Folding what was written meanwhile.
+    CatchingUp,
+    /// Counting, and folding single rows anew.
+    Checking,
+    /// It has switched.
+    Done,
+}
+
+impl Stage {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Folding => "folding",
+            Self::Indexing => "indexing",
+            Self::CatchingUp => "catching up",
+            Self::Checking => "checking",
+            Self::Done => "done",
+        }
+    }
+}
 
 /// How far a rebuild has come, in positions of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Everything up to this position is folded.
+    /// What it is doing.
+    pub stage: Stage,
+    /// So many positions are folded.
     pub done: Position,
-    /// Where the live table was when this was told.
+    /// Of so many.
     pub total: Position,
+    /// Positions a second, since this start.
+    pub per_second: i64,
+    /// How long the rest takes at that rate; none where there is no telling yet.
+    pub left: Option<Duration>,
 }
 
 /// What came of a rebuild.
@@ -52,43 +120,15 @@ pub struct Rebuilt {
     pub rows: i64,
     /// Events that were folded into it.
     pub events: i64,
-    /// The position that both tables were at when they were compared.
+    /// The position that the new table was switched at.
     pub position: Position,
-    /// Whether the new table said the same as the old one.
-    pub unchanged: bool,
-    /// How long it took, comparing not counted.
+    /// Whether the new table said the same as the old one; none where they cannot be compared,
+    /// because the version is another or the old table was behind.
+    pub unchanged: Option<bool>,
+    /// Whether it went on with what an earlier start had left behind.
+    pub resumed: bool,
+    /// How long it took since this start, comparing not counted.
     pub took: Duration,
-}
-
-/// Why a table was not rebuilt. The live table is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum RebuildError {
-    /// There is no such read model.
-    #[error("there is no read model `{0}`")]
-    Unknown(String),
-    /// Somebody else rebuilds it right now.
-    #[error("`{0}` is being rebuilt already")]
-    Busy(&'static str),
-    /// There is no old table to go back to.
-    #[error("`{0}` has no old table")]
-    NoOld(&'static str),
-    /// The log holds an event that this release cannot read, and the live table has not parked
-    /// its stream: deploy the release that can.
-    #[error("event {position} of {stream} cannot be read: {why}")]
-    Unreadable {
-        /// Whose event.
-        stream: StreamId,
-        /// Which one.
-        position: Position,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Readers would not let go of the table: try again later.
-    #[error("the tables could not be switched: others kept them busy")]
-    Contended,
-    /// The database is away: try again later.
-    #[error("the database is unavailable")]
-    Database(#[from] sqlx::Error),
 }
 
 /// Rebuilds the read model `name` and tells `progress` how far it is.
@@ -98,42 +138,69 @@ pub enum RebuildError {
 pub async fn rebuild(
     store: &Store,
     name: &str,
+    how: Rebuild,
     mut progress: impl FnMut(Progress) + Send,
 ) -> Result<Rebuilt, RebuildError> {
     let entry = Entry::find(name).ok_or_else(|| RebuildError::Unknown(name.to_owned()))?;
-    entry.rebuild(store, &mut progress).await
+    entry.rebuild(store, how, &mut progress).await
 }
 
-/// A digest of everything that the table of the read model `name` says, key by key.
+/// A digest of everything that the table of the read model `name` says.
 ///
 /// # Errors
 /// [`RebuildError::Unknown`] or [`RebuildError::Database`].
 pub async fn fingerprint(pool: &PgPool, name: &str) -> Result<String, RebuildError> {
     let entry = Entry::find(name).ok_or_else(|| RebuildError::Unknown(name.to_owned()))?;
     let mut connection = pool.acquire().await?;
-    Ok(shadow::digest(&mut connection, entry.name, entry.key).await?.digest)
+    let digest = shadow::digest(&mut connection, entry.name).await?;
+    Ok(format!("{} rows, {}", digest.rows, digest.digest))
 }
 
 pub(crate) async fn run<P: Projection>(
     store: &Store,
-    progress: &mut (dyn FnMut(Progress) + Send),
+    how: Rebuild,
+    progress: Report<'_>,
 ) -> Result<Rebuilt, RebuildError> {
-    let started = Instant::now();
     // A connection of its own, closed at the end: its session holds the lock.
     let mut guard = store.pool().acquire().await?.detach();
     if !lock(&mut guard, P::NAME).await? {
-        return Err(RebuildError::Busy(P::NAME));
+        return Err(RebuildError::Busy(P::NAME.to_owned()));
     }
-    let mut builder = Builder::<P>::new(store.pool()).await?;
-    builder.load(progress).await?;
-    builder.catch_up(progress).await?;
-    let mut snapshot = builder.switch(&mut guard).await?;
-    let took = started.elapsed();
-    progress(Progress { done: builder.done, total: builder.done });
-    let compared = builder.compare(&mut snapshot).await?;
+    let found = crate::migrate::version(&mut guard, P::NAME).await?;
+    if let Some(found) = found.filter(|found| *found > i32::from(P::VERSION)) {
+        return Err(RebuildError::Newer { name: P::NAME, found, ours: P::VERSION });
+    }
+    let mut builder = Builder::<P>::open(store.pool(), how, progress).await?;
+    let mut switched = match builder.build(&mut guard).await {
+        Ok(switched) => switched,
+        Err(error) => {
+            if error.begins_anew() {
+                builder.record.forget(&mut guard).await?;
+            }
+            return Err(error);
+        }
+    };
+    let took = builder.started.elapsed();
+    let new = shadow::digest(&mut switched.snapshot, P::NAME).await?;
+    let unchanged = if switched.comparable {
+        let old = shadow::digest(&mut switched.snapshot, &switch::old(P::NAME)).await?;
+        Some(old == new)
+    } else {
+        None
+    };
     guard.close().await?;
-    Ok(Rebuilt { took, ..compared })
+    Ok(Rebuilt {
+        rows: new.rows,
+        events: builder.events,
+        position: builder.record.position,
+        unchanged,
+        resumed: builder.record.resumed(),
+        took,
+    })
 }
+
+/// Who is told how far it is.
+pub(crate) type Report<'a> = &'a mut (dyn FnMut(Progress) + Send);
 
 /// Takes the lock of a read model's rebuild for the session. False where another has it.
 async fn lock(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
@@ -141,150 +208,4 @@ async fn lock(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::E
         .bind(name)
         .fetch_one(connection)
         .await
-}
-
-/// Builds the shadow of one read model.
-struct Builder<P: Projection> {
-    pool: PgPool,
-    consumer: String,
-    shadow: Table<P::Row>,
-    fold: Fold<P>,
-    /// Whether the shadow has a primary key, and holds rows that may have to be read back.
-    indexed: bool,
-    /// Everything up to this position is folded.
-    done: Position,
-    events: i64,
-}
-
-impl<P: Projection> Builder<P> {
-    async fn new(pool: &PgPool) -> Result<Self, RebuildError> {
-        let shadow = Table::new(&format!("{}_rebuild", P::NAME));
-        let mut connection = pool.acquire().await?;
-        shadow::create(&mut connection, P::NAME, shadow.name()).await?;
-        Ok(Self {
-            pool: pool.clone(),
-            consumer: checkpoint(P::NAME),
-            shadow,
-            fold: Fold::new(),
-            indexed: false,
-            done: 0,
-            events: 0,
-        })
-    }
-
-    /// Folds the log up to where the live table is now, and builds the indexes.
-    async fn load(
-        &mut self,
-        progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<(), RebuildError> {
-        let total = self.live().await?;
-        self.fold_to(total, progress).await?;
-        let mut connection = self.pool.acquire().await?;
-        self.flush(&mut connection).await?;
-        if !self.indexed {
-            shadow::add_key(&mut connection, self.shadow.name(), P::Row::COLUMNS[0]).await?;
-            self.indexed = true;
-        }
-        shadow::add_indexes(&mut connection, P::NAME, self.shadow.name()).await?;
-        Ok(())
-    }
-
-    /// Follows the live table until the rest is small.
-    async fn catch_up(
-        &mut self,
-        progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<(), RebuildError> {
-        loop {
-            let total = self.live().await?;
-            if total - self.done <= GAP_EVENTS_MAX {
-                return Ok(());
-            }
-            self.finish(total, progress).await?;
-        }
-    }
-
-    /// Folds up to `total` and writes it.
-    async fn finish(
-        &mut self,
-        total: Position,
-        progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<(), RebuildError> {
-        self.fold_to(total, progress).await?;
-        let mut connection = self.pool.begin().await?;
-        self.flush(&mut connection).await?;
-        connection.commit().await?;
-        Ok(())
-    }
-
-    async fn fold_to(
-        &mut self,
-        total: Position,
-        progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<(), RebuildError> {
-        let categories: &[Category] = P::CATEGORIES;
-        let mut scan =
-            Scan::start(&self.pool, &self.consumer, categories, self.done, total).await?;
-        while let Some(page) = scan.next().await? {
-            if self.indexed {
-                let mut connection = self.pool.acquire().await?;
-                self.fold.fetch(&self.shadow, &mut connection, page.events.iter()).await?;
-            }
-            for event in &page.events {
-                self.fold.apply(event);
-            }
-            self.events += i64::try_from(page.events.len()).unwrap_or(i64::MAX);
-            self.done = page.through;
-            if self.fold.len() >= ROWS_MAX {
-                self.spill().await?;
-            }
-            progress(Progress { done: self.done, total });
-        }
-        Ok(())
-    }
-
-    /// Writes what is in memory, and makes sure that it can be found again.
-    async fn spill(&mut self) -> Result<(), RebuildError> {
-        let mut connection = self.pool.acquire().await?;
-        self.flush(&mut connection).await?;
-        // Rows that are written once are never read back: their key can wait.
-        if !self.indexed && !P::WRITES_ONCE {
-            shadow::add_key(&mut connection, self.shadow.name(), P::Row::COLUMNS[0]).await?;
-            self.indexed = true;
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self, connection: &mut PgConnection) -> Result<(), RebuildError> {
-        if self.indexed && !P::WRITES_ONCE {
-            self.fold.write(&self.shadow, connection).await?;
-        } else {
-            self.fold.copy(&self.shadow, connection).await?;
-        }
-        Ok(())
-    }
-
-    /// Where the live table is.
-    async fn live(&self) -> Result<Position, sqlx::Error> {
-        let position = sqlx::query_scalar("select position from checkpoints where consumer = $1")
-            .bind(&self.consumer)
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(position.unwrap_or_default())
-    }
-
-    /// Compares the two tables as they were when they were switched.
-    async fn compare(&self, snapshot: &mut PgConnection) -> Result<Rebuilt, RebuildError> {
-        let key = P::Row::COLUMNS[0];
-        let new = shadow::digest(snapshot, P::NAME, key).await?;
-        let old = shadow::digest(snapshot, &switch::old(P::NAME), key).await;
-        // The columns may have changed with the version; then there is nothing to compare.
-        let unchanged = old.is_ok_and(|old| old == new);
-        Ok(Rebuilt {
-            rows: new.rows,
-            events: self.events,
-            position: self.done,
-            unchanged,
-            took: Duration::ZERO,
-        })
-    }
 }

@@ -3,16 +3,19 @@
 use std::pin::Pin;
 
 use event_store::{FeedHandle, Store, run_projector};
-use schemas::Clock;
+use schemas::{Chance, Clock};
+use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint;
 use crate::live::Live;
 use crate::projection::Projection;
-use crate::rebuild::{self, Progress, RebuildError, Rebuilt};
-use crate::row::Row;
-use crate::{migrate, order_detail, order_summary, order_timeline, payment_ledger, saga_view};
+use crate::rebuild::{self, Rebuild, RebuildError, Rebuilt, Report};
+use crate::sample::Checked;
+use crate::{
+    drift, migrate, order_detail, order_summary, order_timeline, payment_ledger, saga_view,
+};
 use crate::{shipment_tracking, stock_level};
 
 /// Every read model.
@@ -27,8 +30,6 @@ pub const ALL: [Entry; 7] = [
 ];
 
 type Running<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-type Report<'a> = &'a mut (dyn FnMut(Progress) + Send);
-
 /// One read model: what it is called, and how it is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
@@ -38,10 +39,10 @@ pub struct Entry {
     pub version: u16,
     /// Whether its streams may be spread over several workers.
     pub(crate) spreads: bool,
-    /// The primary key of its table.
-    pub(crate) key: &'static str,
-    run: fn(Store, FeedHandle, CancellationToken) -> Running<'static, ()>,
-    rebuild: for<'a> fn(&'a Store, Report<'a>) -> Running<'a, Result<Rebuilt, RebuildError>>,
+    run: fn(Store, FeedHandle, Chance, CancellationToken) -> Running<'static, ()>,
+    rebuild:
+        for<'a> fn(&'a Store, Rebuild, Report<'a>) -> Running<'a, Result<Rebuilt, RebuildError>>,
+    check: for<'a> fn(&'a PgPool, Chance) -> Running<'a, Result<Checked, sqlx::Error>>,
 }
 
 impl Entry {
@@ -52,9 +53,9 @@ impl Entry {
             name: P::NAME,
             version: P::VERSION,
             spreads: !P::SHARED_ROWS,
-            key: <P::Row as Row>::COLUMNS[0],
-            run: |store, feed, drain| Box::pin(run::<P>(store, feed, drain)),
-            rebuild: |store, report| Box::pin(rebuild::run::<P>(store, report)),
+            run: |store, feed, chance, drain| Box::pin(run::<P>(store, feed, chance, drain)),
+            rebuild: |store, how, report| Box::pin(rebuild::run::<P>(store, how, report)),
+            check: |pool, chance| Box::pin(drift::check::<P>(pool, chance)),
         }
     }
 
@@ -67,9 +68,15 @@ impl Entry {
     pub(crate) async fn rebuild(
         self,
         store: &Store,
+        how: Rebuild,
         report: Report<'_>,
     ) -> Result<Rebuilt, RebuildError> {
-        (self.rebuild)(store, report).await
+        (self.rebuild)(store, how, report).await
+    }
+
+    /// Looks at one of its rows.
+    pub(crate) async fn check(self, pool: &PgPool, chance: Chance) -> Result<Checked, sqlx::Error> {
+        (self.check)(pool, chance).await
     }
 }
 
@@ -86,13 +93,20 @@ pub fn names() -> Vec<&'static str> {
     ALL.iter().map(|entry| entry.name).collect()
 }
 
-/// Keeps every read model up to date until `drain` is cancelled, each by its own consumer.
+/// Keeps every read model up to date until `drain` is cancelled, each by its own consumer. One
+/// whose table holds an older version is rebuilt first, while the old release keeps the table.
 ///
 /// The clock is passed as to every component; no fold may read it, so none does.
-pub async fn run_all(store: Store, feed: FeedHandle, _: Clock, drain: CancellationToken) {
+pub async fn run_all(
+    store: Store,
+    feed: FeedHandle,
+    _: Clock,
+    chance: Chance,
+    drain: CancellationToken,
+) {
     let mut running = JoinSet::new();
     for entry in ALL {
-        running.spawn((entry.run)(store.clone(), feed.clone(), drain.clone()));
+        running.spawn((entry.run)(store.clone(), feed.clone(), chance, drain.clone()));
     }
     while let Some(ended) = running.join_next().await {
         if let Err(error) = ended
@@ -103,9 +117,21 @@ pub async fn run_all(store: Store, feed: FeedHandle, _: Clock, drain: Cancellati
     }
 }
 
-async fn run<P: Projection>(store: Store, feed: FeedHandle, drain: CancellationToken) {
-    if migrate::folded_by_us::<P>(store.pool(), &drain).await {
-        run_projector(store, feed, Live::<P>::new(), drain).await;
+/// Works for as long as the table holds the version that this release folds.
+async fn run<P: Projection>(
+    store: Store,
+    feed: FeedHandle,
+    chance: Chance,
+    drain: CancellationToken,
+) {
+    while migrate::folded_by_us::<P>(&store, chance, &drain).await {
+        let turn = drain.child_token();
+        let working = run_projector(store.clone(), feed.clone(), Live::<P>::new(), turn.clone());
+        let watching = async {
+            migrate::folded_by_others::<P>(store.pool(), &turn).await;
+            turn.cancel();
+        };
+        tokio::join!(working, watching);
     }
 }
 

@@ -257,12 +257,12 @@ impl<R: Row> Table<R> {
         Ok(())
     }
 
-    /// Copies new rows in. Their keys must not be in the table yet.
+    /// Copies new rows in, and says how many. Their keys must not be in the table yet.
     pub(crate) async fn copy<'r>(
         &self,
         connection: &mut PgConnection,
         rows: impl Iterator<Item = &'r R>,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<u64, sqlx::Error> {
         let columns = R::COLUMNS.join(", ");
         let statement =
             format!("copy {SCHEMA}.{} ({columns}) from stdin with (format binary)", self.name);
@@ -276,8 +276,7 @@ impl<R: Row> Table<R> {
         }
         buffer.extend_from_slice(&(-1_i16).to_be_bytes());
         copy.send(buffer.as_slice()).await?;
-        copy.finish().await?;
-        Ok(())
+        copy.finish().await
     }
 }
 

@@ -1,5 +1,6 @@
 //! What no order may notice: a wiped JetStream, a Postgres that restarts, two of everything.
 
+use schemas::Chance;
 use serde_json::json;
 use waybill::embedded::Servers;
 
@@ -41,7 +42,8 @@ async fn assert_replay_changes_nothing(world: &World) {
     let (store, _writer) = event_store::Store::open(&options, Some(nats)).await.unwrap();
     for name in projections::names() {
         let before = projections::fingerprint(store.pool(), name).await.unwrap();
-        projections::rebuild(&store, name, |_| {}).await.unwrap();
+        let how = projections::Rebuild::new(Chance::system());
+        projections::rebuild(&store, name, how, |_| {}).await.unwrap();
         let after = projections::fingerprint(store.pool(), name).await.unwrap();
         assert_eq!(before, after, "{name} is not what its events say");
     }

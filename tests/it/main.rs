@@ -19,6 +19,8 @@ mod metrics;
 mod overload;
 mod parked;
 mod personal_data;
+mod projections_drift;
+mod projections_rebuild;
 mod proxy;
 mod services;
 mod story;

@@ -74,6 +74,8 @@ pub(crate) struct World {
     pool: PgPool,
     /// What the process logs, in the syntax of `RUST_LOG`; what is usual unless set.
     log_level: Option<&'static str>,
+    /// How many rows of read models it looks at in a second; as many as is usual unless set.
+    drift_rows: Option<&'static str>,
     ended: bool,
 }
 
@@ -88,6 +90,15 @@ impl World {
         let (database_url, nats_url) = (services::database().await, services::nats().await);
         let mut world = Self::new(database_url, nats_url).await;
         world.log_level = Some("debug");
+        world.run().await;
+        world
+    }
+
+    /// Starts on the shared servers, and looks at so many rows of read models in a second.
+    pub(crate) async fn start_watching(drift_rows: &'static str) -> Self {
+        let (database_url, nats_url) = (services::database().await, services::nats().await);
+        let mut world = Self::new(database_url, nats_url).await;
+        world.drift_rows = Some(drift_rows);
         world.run().await;
         world
     }
@@ -120,6 +131,7 @@ impl World {
             http: reqwest::Client::builder().timeout(PATIENCE).build().unwrap(),
             pool,
             log_level: None,
+            drift_rows: None,
             ended: false,
         }
     }
@@ -144,6 +156,7 @@ impl World {
             .args(["--payment-addr", any, "--carrier-addr", any])
             .args(["--operator-token", OPERATOR_TOKEN, "--database-connections", "12"])
             .args(self.log_level.into_iter().flat_map(|level| ["--log-level", level]))
+            .args(self.drift_rows.into_iter().flat_map(|rows| ["--drift-rows-per-second", rows]))
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)
@@ -211,6 +224,11 @@ impl World {
 
     pub(crate) fn database_url(&self) -> &str {
         &self.database_url
+    }
+
+    /// The database for whoever serves.
+    pub(crate) fn serving_url(&self) -> &str {
+        &self.serving_url
     }
 
     /// Sends a request and reads the answer.

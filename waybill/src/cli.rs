@@ -29,7 +29,7 @@ pub(crate) enum Choice {
     QueryApi(Box<role::query_api::Options>),
     /// Publish the log to JetStream.
     Relay(Box<role::relay::Options>),
-    /// Maintain, list or rebuild the read models.
+    /// Maintain, list, rebuild or roll back the read models.
     Projections(Box<operator::projections::Options>),
     /// Show who follows the log, or spread a consumer over more workers.
     Consumers(operator::standing::Options),

@@ -58,6 +58,7 @@ impl Metrics {
             RECORDER.get_or_init(|| recorder).clone()
         };
         describe_metrics();
+        projections::describe_metrics();
         describe_gauge!(BUILD_INFO, "Which release this is; always 1");
         describe_gauge!(LOG_REACHABLE, "Whether the log could be read just now: 1 or 0");
         gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);

@@ -78,6 +78,17 @@ pub(crate) struct Health {
     pub health_addr: Option<SocketAddr>,
 }
 
+/// How closely the read models are watched.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Drift {
+    /// How many rows of read models this process folds anew from the log in a second, to find
+    /// those that are not what their events say; 0 for none.
+    #[arg(long, env = "WAYBILL_DRIFT_ROWS_PER_SECOND", value_name = "ROWS",
+          default_value_t = projections::RATE_DEFAULT,
+          value_parser = clap::value_parser!(u32).range(0..=i64::from(projections::RATE_MAX)))]
+    pub drift_rows_per_second: u32,
+}
+
 /// What webhooks are signed with.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WebhookSecrets {

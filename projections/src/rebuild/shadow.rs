@@ -4,6 +4,22 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::row::SCHEMA;
 
+/// The name of the table that is built beside `live`.
+pub(super) fn name(live: &str) -> String {
+    format!("{live}_rebuild")
+}
+
+/// Whether there is such a table.
+pub(super) async fn exists(
+    connection: &mut PgConnection,
+    table: &str,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select to_regclass($1) is not null")
+        .bind(format!("{SCHEMA}.{table}"))
+        .fetch_one(connection)
+        .await
+}
+
 /// Makes an empty `shadow` with the columns and the storage of `live`, and no index.
 pub(super) async fn create(
     connection: &mut PgConnection,
@@ -23,6 +39,29 @@ pub(super) async fn create(
         execute(connection, format!("alter table {SCHEMA}.{shadow} set ({options})")).await?;
     }
     Ok(())
+}
+
+/// Makes an empty table for the rows of one group that do not fit in memory. It lives as long as
+/// the transaction, so nothing of it need survive a crash.
+pub(super) async fn create_spill(
+    connection: &mut PgConnection,
+    live: &str,
+    spill: &str,
+) -> Result<(), sqlx::Error> {
+    let columns = format!("like {SCHEMA}.{live} including defaults including storage");
+    execute(connection, format!("create unlogged table {SCHEMA}.{spill} ({columns})")).await
+}
+
+/// Moves the rows of `spill` into `shadow`, and says how many there were.
+pub(super) async fn take_in(
+    connection: &mut PgConnection,
+    spill: &str,
+    shadow: &str,
+) -> Result<u64, sqlx::Error> {
+    let copy = format!("insert into {SCHEMA}.{shadow} select * from {SCHEMA}.{spill}");
+    let copied = sqlx::raw_sql(AssertSqlSafe(copy)).execute(&mut *connection).await?;
+    execute(connection, format!("drop table {SCHEMA}.{spill}")).await?;
+    Ok(copied.rows_affected())
 }
 
 /// Makes `key` the primary key of `shadow`.
@@ -55,6 +94,12 @@ pub(super) async fn add_indexes(
     execute(connection, format!("analyze {SCHEMA}.{shadow}")).await
 }
 
+/// How many rows `table` has.
+pub(super) async fn count(connection: &mut PgConnection, table: &str) -> Result<i64, sqlx::Error> {
+    let query = format!("select count(*) from {SCHEMA}.{table}");
+    sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(connection).await
+}
+
 /// What a table says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Digest {
@@ -62,14 +107,13 @@ pub(super) struct Digest {
     pub(super) digest: String,
 }
 
-/// Reads the whole table, row by row in the order of its keys.
+/// Reads the whole table. Every row counts, in whatever order they come.
 pub(super) async fn digest(
     connection: &mut PgConnection,
     table: &str,
-    key: &str,
 ) -> Result<Digest, sqlx::Error> {
     let query = format!(
-        "select count(*), md5(coalesce(string_agg(md5(t::text), '' order by {key}), ''))
+        "select count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text
          from {SCHEMA}.{table} t"
     );
     let (rows, digest) = sqlx::query_as(AssertSqlSafe(query)).fetch_one(connection).await?;

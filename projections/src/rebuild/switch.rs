@@ -1,16 +1,19 @@
-//! The moment at which the new table takes the old one's name, and the way back.
+//! The moment at which the new table takes the old one's name.
 //!
-//! A worker moves its checkpoint first and writes its rows after, so whoever holds the lock of
-//! the checkpoint's row knows that nobody is writing the table.
+//! A worker moves its checkpoint first and writes its rows after, so whoever holds the locks of
+//! all of a consumer's checkpoints knows that nobody is writing the table. The ranges of slices may
+//! stand at different positions; the new table stands at the furthest, and so do all ranges then.
 
-use event_store::Store;
 use schemas::Position;
-use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
+use serde_json::Value;
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
 
-use super::{Builder, RebuildError, SCHEMA, lock, shadow};
+use super::builder::Builder;
+use super::{RebuildError, SCHEMA, Stage, shadow};
 use crate::checkpoint;
+use crate::events::{self, LeftOut};
+use crate::fold::Fold;
 use crate::projection::Projection;
-use crate::registry::Entry;
 
 /// How long the first attempts wait for the readers of a table. A longer query makes them try
 /// again, so that the queries behind the attempt do not wait for it too.
@@ -23,7 +26,7 @@ const LOCK_WAIT_LONG: &str = "1500ms";
 const TRIES_SHORT: u32 = 10;
 
 /// How often it is tried.
-const TRIES_MAX: u32 = 30;
+pub(super) const TRIES_MAX: u32 = 30;
 
 /// Postgres: a lock could not be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -33,132 +36,181 @@ pub(super) fn old(name: &str) -> String {
     format!("{name}_old")
 }
 
-impl<P: Projection> Builder<P> {
-    /// Switches, and returns a transaction that sees both tables as they were at that moment.
+/// What a switch leaves behind.
+pub(super) struct Switched {
+    /// Sees both tables as they were at that moment.
+    pub(super) snapshot: Transaction<'static, Postgres>,
+    /// Whether the old table stood at the position of the new one, and had the same version.
+    pub(super) comparable: bool,
+}
+
+/// Where the checkpoints of a consumer stand, while nobody can move them.
+pub(super) struct Locked {
+    first: Position,
+    /// The furthest of them.
+    pub(super) last: Position,
+    /// The rows as they are, to be put back by a rollback.
+    pub(super) rows: Value,
+}
+
+impl<P: Projection> Builder<'_, P> {
     pub(super) async fn switch(
         &mut self,
         guard: &mut PgConnection,
-    ) -> Result<Transaction<'static, Postgres>, RebuildError> {
+    ) -> Result<Switched, RebuildError> {
         for attempt in 0..TRIES_MAX {
             match self.try_switch(guard, attempt).await {
-                Err(RebuildError::Database(error)) if is_lock_timeout(&error) => {
-                    self.catch_up(&mut |_| {}).await?;
-                }
+                Err(error) if is_passing(&error) => self.catch_up().await?,
                 done => return done,
             }
         }
-        Err(RebuildError::Contended)
+        Err(RebuildError::Contended(P::NAME))
     }
 
     async fn try_switch(
         &mut self,
         guard: &mut PgConnection,
         attempt: u32,
-    ) -> Result<Transaction<'static, Postgres>, RebuildError> {
+    ) -> Result<Switched, RebuildError> {
         let mut tx = guard.begin().await?;
         be_patient(&mut tx, attempt).await?;
-        let position = lock_checkpoint(&mut tx, &self.consumer).await?;
-        self.finish(position, &mut |_| {}).await?;
-        let snapshot = self.snapshot().await?;
-        let name = P::NAME;
-        trade(&mut tx, name, self.shadow.name(), &old(name)).await?;
-        sqlx::query(
-            "insert into read_models.versions (name, version, rebuilt_at) values ($1, $2, now())
-             on conflict (name) do update set version = $2, rebuilt_at = now(),
-                 old_position = $3, old_version = versions.version",
+        let live = lock_checkpoints(&mut tx, &checkpoint(P::NAME)).await?;
+        self.catch_up_to(live.last).await?;
+        let position = self.record.position;
+        self.mend().await?;
+        let snapshot = snapshot(&self.pool).await?;
+        trade(&mut tx, P::NAME, &shadow::name(P::NAME), &old(P::NAME)).await?;
+        let before: i32 = sqlx::query_scalar(
+            "update read_models.versions as now
+             set version = $2, rebuilt_at = now(), refused_version = null,
+                 old_version = was.version, old_checkpoints = $3
+             from (select version from read_models.versions where name = $1) as was
+             where now.name = $1 returning was.version",
         )
-        .bind(name)
+        .bind(P::NAME)
         .bind(i32::from(P::VERSION))
-        .bind(position)
-        .execute(&mut *tx)
+        .bind(&live.rows)
+        .fetch_one(&mut *tx)
         .await?;
-        tx.commit().await?;
-        Ok(snapshot)
-    }
-
-    /// A transaction that sees what is committed now, and has touched no table yet.
-    async fn snapshot(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        let mut snapshot = self.pool.begin().await?;
-        sqlx::query("set transaction isolation level repeatable read, read only")
-            .execute(&mut *snapshot)
+        let same_version = before == i32::from(P::VERSION);
+        move_checkpoints(&mut tx, &checkpoint(P::NAME), (live.first, position), same_version)
             .await?;
-        sqlx::query("select 1").execute(&mut *snapshot).await?;
-        Ok(snapshot)
+        self.record.forget(&mut tx).await?;
+        tx.commit().await?;
+        self.tell(Stage::Done, position);
+        Ok(Switched { snapshot, comparable: same_version && live.first == position })
     }
-}
 
-/// Goes back to the table that the last rebuild of `name` replaced. It goes on from where it was
-/// left, so for a moment queries see an older state.
-///
-/// # Errors
-/// [`RebuildError::Unknown`], [`RebuildError::Busy`], [`RebuildError::NoOld`],
-/// [`RebuildError::Contended`] or [`RebuildError::Database`].
-pub async fn rollback(store: &Store, name: &str) -> Result<(), RebuildError> {
-    let entry = Entry::find(name).ok_or_else(|| RebuildError::Unknown(name.to_owned()))?;
-    let mut guard = store.pool().acquire().await?.detach();
-    if !lock(&mut guard, entry.name).await? {
-        return Err(RebuildError::Busy(entry.name));
-    }
-    for attempt in 0..TRIES_MAX {
-        match try_rollback(&mut guard, entry.name, attempt).await {
-            Err(RebuildError::Database(error)) if is_lock_timeout(&error) => {}
-            done => return done,
+    /// Folds the streams again of which something was left out: what was parked then may have been
+    /// taken up since.
+    async fn mend(&mut self) -> Result<(), RebuildError> {
+        let mut tx = self.pool.begin().await?;
+        let streams = self.record.left_out(&mut tx).await?;
+        let leaves_out = LeftOut::of(&mut tx, &checkpoint(P::NAME)).await?;
+        for stream in streams {
+            if P::SHARED_ROWS {
+                if leaves_out.parks(stream) {
+                    continue;
+                }
+                return Err(RebuildError::TakenUp { name: P::NAME, stream });
+            }
+            let through = self.record.position;
+            let found = events::of_stream(&mut tx, stream, through, i64::MAX).await?;
+            let mut fold = Fold::<P>::new();
+            for event in found.iter().filter(|event| !leaves_out.holds(event)) {
+                fold.apply(event);
+            }
+            let keys: Vec<_> = found.iter().flat_map(|event| P::keys(event).into_vec()).collect();
+            self.shadow.delete(&mut tx, &keys).await?;
+            fold.write(&self.shadow, &mut tx).await?;
         }
+        tx.commit().await?;
+        Ok(())
     }
-    Err(RebuildError::Contended)
 }
 
-async fn try_rollback(
-    guard: &mut PgConnection,
-    name: &'static str,
-    attempt: u32,
-) -> Result<(), RebuildError> {
-    let mut tx = guard.begin().await?;
-    be_patient(&mut tx, attempt).await?;
-    lock_checkpoint(&mut tx, &checkpoint(name)).await?;
-    let before: Option<(Position, i32)> = sqlx::query_as(
-        "update read_models.versions v set version = o.old_version, old_position = null, old_version = null
-         from (select old_position, old_version from read_models.versions where name = $1) as o
-         where v.name = $1 and o.old_position is not null
-         returning o.old_position, o.old_version",
-    )
-    .bind(name)
-    .fetch_optional(&mut *tx)
-    .await?;
-    let Some((position, _)) = before else { return Err(RebuildError::NoOld(name)) };
-    let aside = format!("{name}_rebuild");
-    shadow::execute(&mut tx, format!("drop table if exists {SCHEMA}.{aside}")).await?;
-    shadow::execute(&mut tx, format!("alter table {SCHEMA}.{name} rename to {aside}")).await?;
-    shadow::execute(&mut tx, format!("alter table {SCHEMA}.{} rename to {name}", old(name)))
+/// A transaction that sees what is committed now, and has touched no table yet.
+async fn snapshot(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let mut snapshot = pool.begin().await?;
+    sqlx::query("set transaction isolation level repeatable read, read only")
+        .execute(&mut *snapshot)
         .await?;
-    shadow::execute(&mut tx, format!("drop table {SCHEMA}.{aside}")).await?;
-    // The epoch rises: the worker that counted on the other position takes the lease anew.
-    sqlx::query(
-        "update checkpoints set position = $2, epoch = epoch + 1, leased_until = null, updated_at = now()
-         where consumer = $1",
-    )
-    .bind(checkpoint(name))
-    .bind(position)
-    .execute(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    Ok(())
+    sqlx::query("select 1").execute(&mut *snapshot).await?;
+    Ok(snapshot)
 }
 
 /// Bounds how long the transaction waits for a lock.
-async fn be_patient(tx: &mut PgConnection, attempt: u32) -> Result<(), sqlx::Error> {
+pub(super) async fn be_patient(tx: &mut PgConnection, attempt: u32) -> Result<(), sqlx::Error> {
     let wait = if attempt < TRIES_SHORT { LOCK_WAIT } else { LOCK_WAIT_LONG };
     shadow::execute(tx, format!("set local lock_timeout = '{wait}'")).await
 }
 
-/// Stops the worker of `consumer` until the transaction ends, and says where it stands.
-async fn lock_checkpoint(tx: &mut PgConnection, consumer: &str) -> Result<Position, sqlx::Error> {
-    let position =
-        sqlx::query_scalar("select position from checkpoints where consumer = $1 for update")
-            .bind(consumer)
-            .fetch_optional(tx)
-            .await?;
-    Ok(position.unwrap_or_default())
+/// Stops the workers of `consumer` until the transaction ends, and says where they stand.
+pub(super) async fn lock_checkpoints(
+    tx: &mut PgConnection,
+    consumer: &str,
+) -> Result<Locked, RebuildError> {
+    // One that has never run could begin beside us.
+    for statement in [
+        "insert into consumers (consumer) values ($1) on conflict do nothing",
+        "insert into checkpoints (consumer) values ($1) on conflict do nothing",
+    ] {
+        sqlx::query(statement).bind(consumer).execute(&mut *tx).await?;
+    }
+    let (first, last, locked, rows): (_, _, i64, _) = sqlx::query_as(
+        "select coalesce(min(position), 0), coalesce(max(position), 0), count(*),
+                coalesce(jsonb_agg(to_jsonb(held)), '[]')
+         from (select * from checkpoints where consumer = $1
+               order by from_slice for update) as held",
+    )
+    .bind(consumer)
+    .fetch_one(&mut *tx)
+    .await?;
+    // Ranges that were laid out anew while we waited for the old ones are not ours yet.
+    let there: i64 = sqlx::query_scalar("select count(*) from checkpoints where consumer = $1")
+        .bind(consumer)
+        .fetch_one(tx)
+        .await?;
+    if there == locked { Ok(Locked { first, last, rows }) } else { Err(RebuildError::Moving) }
+}
+
+/// Moves every range to the furthest position, where the new table is. A worker that counted on
+/// another position loses its lease, and where the version changed every worker does: it may be of
+/// the release before.
+async fn move_checkpoints(
+    tx: &mut PgConnection,
+    consumer: &str,
+    (first, position): (Position, Position),
+    same_version: bool,
+) -> Result<(), sqlx::Error> {
+    // Between the positions nobody has yet held back what belongs to parked streams.
+    sqlx::query(
+        "insert into parked_events (consumer, key, position)
+         select p.consumer, p.key, e.position
+         from parked_streams p
+         join streams s on s.stream_id = p.key
+         join events e on e.stream_id = p.key
+             and e.position between s.first_position and s.last_position
+         where p.consumer = $1 and e.position > $2 and e.position <= $3
+             and e.position >= p.first_position
+         on conflict do nothing",
+    )
+    .bind(consumer)
+    .bind(first)
+    .bind(position)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "update checkpoints
+         set position = $2, epoch = epoch + 1, leased_until = null, updated_at = clock_timestamp()
+         where consumer = $1 and (position <> $2 or not $3)",
+    )
+    .bind(consumer)
+    .bind(position)
+    .bind(same_version)
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// `live` becomes `old`, and `shadow` becomes `live`.
@@ -173,7 +225,13 @@ async fn trade(
     shadow::execute(tx, format!("alter table {SCHEMA}.{shadow} rename to {live}")).await
 }
 
-fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.as_deref() == Some(LOCK_NOT_AVAILABLE)
+/// Whether the next attempt may do.
+pub(super) fn is_passing(error: &RebuildError) -> bool {
+    match error {
+        RebuildError::Moving => true,
+        RebuildError::Database(sqlx::Error::Database(error)) => {
+            error.code().as_deref() == Some(LOCK_NOT_AVAILABLE)
+        }
+        _ => false,
+    }
 }

@@ -1,20 +1,23 @@
-//! `waybill projections list | rebuild`: how the read models stand, and making one anew.
+//! `waybill projections list | rebuild | rollback`: how the read models stand, making one anew, and
+//! the way back.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use event_store::Store;
+use projections::{PARALLEL_DEFAULT, PARALLEL_MAX};
+use schemas::Chance;
 
 use super::standing::{self, Shown};
 use crate::endpoints::{DATA_DIR_DEFAULT, Endpoints};
 use crate::exit::{Ending, Misconfigured};
 use crate::options;
 use crate::output::{Output, Style};
-use crate::progress::Progress;
+use crate::progress::RebuildProgress;
 use crate::role;
 
-/// Maintain, list or rebuild the read models.
+/// Maintain, list, rebuild or roll back the read models.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -32,13 +35,35 @@ enum Command {
         #[command(flatten)]
         at: Where,
     },
-    /// Fold the whole log into a new table beside the live one, and switch. Queries go on.
-    Rebuild {
+    /// Fold the whole log into a new table beside the live one, check it, and switch. Queries go
+    /// on. What was stopped or killed goes on where it was when it is started again.
+    Rebuild(Rebuild),
+    /// Go back to the table that the last rebuild replaced. It goes on from where it was left.
+    Rollback {
         /// Which read model, as `order_summary`.
         name: String,
         #[command(flatten)]
         at: Where,
     },
+}
+
+/// What to rebuild.
+#[derive(Debug, Args)]
+struct Rebuild {
+    /// Which read models, as `order_summary`, one after the other.
+    #[arg(required_unless_present = "all")]
+    names: Vec<String>,
+    /// Every read model.
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    /// How many groups of streams are folded at a time, up to 16. Each holds at most 200,000 rows
+    /// in memory, and uses two connections.
+    #[arg(long, env = "WAYBILL_REBUILD_PARALLEL", value_name = "COUNT",
+          default_value_t = PARALLEL_DEFAULT,
+          value_parser = clap::value_parser!(u8).range(1..=i64::from(PARALLEL_MAX)))]
+    parallel: u8,
+    #[command(flatten)]
+    at: Where,
 }
 
 /// Which log.
@@ -90,32 +115,62 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
         Command::List { shown, at } => {
             standing::projections(output, &at.store().await?, &shown).await
         }
-        Command::Rebuild { name, at } => {
-            rebuild(output, &at.store().await?, &name).await?;
+        Command::Rebuild(Rebuild { names, all, parallel, at }) => {
+            let names = if all {
+                projections::names().into_iter().map(str::to_owned).collect()
+            } else {
+                names
+            };
+            let how =
+                projections::Rebuild { parallel, ..projections::Rebuild::new(Chance::system()) };
+            let store = at.store().await?;
+            for name in &names {
+                rebuild(output, &store, name, how).await?;
+            }
+            Ok(Ending::Orderly)
+        }
+        Command::Rollback { name, at } => {
+            rollback(output, &at.store().await?, &name).await?;
             Ok(Ending::Orderly)
         }
     }
 }
 
 /// Rebuilds `name` with a progress bar, and says what came of it.
-async fn rebuild(output: Output, store: &Store, name: &str) -> anyhow::Result<()> {
-    let mut bar = Progress::new("events", 0);
-    let rebuilt = projections::rebuild(store, name, |progress| {
-        bar.set(progress.done.unsigned_abs(), progress.total.unsigned_abs());
-    })
-    .await;
+async fn rebuild(
+    output: Output,
+    store: &Store,
+    name: &str,
+    how: projections::Rebuild,
+) -> anyhow::Result<()> {
+    let mut bar = RebuildProgress::new(name);
+    let rebuilt = projections::rebuild(store, name, how, |progress| bar.set(progress)).await;
     drop(bar);
     let rebuilt = rebuilt.with_context(|| format!("{name} was not rebuilt"))?;
-    let changed = if rebuilt.unchanged {
-        output.paint(Style::Good, "nothing changed")
-    } else {
-        output.paint(Style::Notice, "the new table differs from the old one")
+    let changed = match rebuilt.unchanged {
+        Some(true) => output.paint(Style::Good, "nothing changed"),
+        Some(false) => output.paint(Style::Notice, "the new table differs from the old one"),
+        None => "the old table was of another version or behind".to_owned(),
     };
+    let resumed = if rebuilt.resumed { ", going on with an earlier start" } else { "" };
     output.line(format!(
-        "{name}: {} rows from {} events in {} ms, and {changed}",
+        "{name}: {} rows from {} events in {} ms{resumed}, and {changed}",
         rebuilt.rows,
         rebuilt.events,
         rebuilt.took.as_millis()
     ));
+    Ok(())
+}
+
+/// Goes back to the table before the last rebuild of `name`, and says to what.
+async fn rollback(output: Output, store: &Store, name: &str) -> anyhow::Result<()> {
+    let back = projections::rollback(store, name).await;
+    let back = back.with_context(|| format!("{name} was not rolled back"))?;
+    let next = if back.folded {
+        "it goes on from where it was left".to_owned()
+    } else {
+        format!("it waits for a release that folds version {}", back.version)
+    };
+    output.line(format!("{name}: back to the table before, of version {}; {next}", back.version));
     Ok(())
 }

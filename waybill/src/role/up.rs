@@ -78,6 +78,8 @@ pub(crate) struct Options {
     operators: options::Operators,
     #[command(flatten)]
     streams: options::EventStreams,
+    #[command(flatten)]
+    drift: options::Drift,
 }
 
 /// Something for each of the four HTTP servers.
@@ -229,7 +231,7 @@ fn start_roles(
 
     let feed = platform.follow(supervisor);
     relay::start(supervisor, platform);
-    projections::start(supervisor, platform, feed.clone());
+    projections::start(supervisor, platform, feed.clone(), options.drift);
     sagas::start(supervisor, platform, feed.clone());
     adapters::start(supervisor, platform, &vault, &feed, &outside)?;
     let (import, operators) = (options.import.clone(), options.operators.clone());
