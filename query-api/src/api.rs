@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use event_store::{History, Vault, VaultError};
 use projections::{Freshness, WaitError};
 use schemas::{Personal, PersonalData};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use web::{
     Cursors, ETag, IfNoneMatch, Json, MinPosition, PreferWait, Problem, ProjectionPosition, Trust,
@@ -33,6 +33,13 @@ pub(crate) struct Wanted {
     min_position: Option<i64>,
     patience: Duration,
     known: IfNoneMatch,
+}
+
+/// A filter that is either asked for, as `true`, or left out.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(crate) enum Yes {
+    #[serde(rename = "true")]
+    Yes,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Wanted {

@@ -18,13 +18,14 @@ struct Endpoint {
     huge_bytes: usize,
 }
 
-fn endpoints() -> [Endpoint; 6] {
+fn endpoints() -> [Endpoint; 7] {
     let endpoint =
         |path: String, good: &str| Endpoint { path, good: good.to_owned(), huge_bytes: 70_000 };
     let place = order(&[("mug", 2)], "pm_card_visa").to_string();
     [
         Endpoint { huge_bytes: 600_000, ..endpoint("/v1/orders".to_owned(), &place) },
         endpoint(format!("/v1/orders/{ORDER}/cancel"), r#"{"reason":"customer"}"#),
+        endpoint("/v1/stock/mug/expect".to_owned(), r#"{"quantity":1,"reference":"PO-1"}"#),
         endpoint("/v1/stock/mug/receive".to_owned(), r#"{"quantity":1}"#),
         endpoint("/v1/stock/mug/adjust".to_owned(), r#"{"delta":1,"reason":"counted"}"#),
         endpoint(format!("/v1/fulfilment-orders/{FULFILMENT}/pack"), "{}"),
