@@ -11,14 +11,16 @@ use crate::live::Live;
 use crate::projection::Projection;
 use crate::rebuild::{self, Progress, RebuildError, Rebuilt};
 use crate::row::Row;
-use crate::{migrate, order_detail, order_summary, order_timeline, payment_ledger, saga_view};
-use crate::{shipment_tracking, stock_level};
+use crate::{migrate, order_detail, order_search, order_sku, order_summary, order_timeline};
+use crate::{payment_ledger, saga_view, shipment_tracking, stock_level};
 
 /// Every read model.
-pub const ALL: [Entry; 7] = [
+pub const ALL: [Entry; 9] = [
     Entry::of::<order_summary::OrderSummary>(),
     Entry::of::<order_detail::OrderDetail>(),
     Entry::of::<order_timeline::OrderTimeline>(),
+    Entry::of::<order_sku::OrderSku>(),
+    Entry::of::<order_search::OrderSearch>(),
     Entry::of::<stock_level::StockLevel>(),
     Entry::of::<payment_ledger::PaymentLedger>(),
     Entry::of::<shipment_tracking::ShipmentTracking>(),

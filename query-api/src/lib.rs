@@ -10,6 +10,7 @@
 
 mod api;
 mod health;
+mod listing;
 mod order;
 mod order_list;
 mod payment;
@@ -116,6 +117,13 @@ mod tests {
             ("/v1/orders?filter[status]=", 400, "invalid_parameter"),
             ("/v1/orders?filter[customer]=ord_1", 400, "invalid_parameter"),
             ("/v1/orders?filter[placed_at][gte]=yesterday", 400, "invalid_parameter"),
+            ("/v1/orders?filter[day]=2026-11-31", 400, "invalid_parameter"),
+            ("/v1/orders?filter[sku]=a%20b", 400, "invalid_parameter"),
+            ("/v1/orders?filter[sku]=mug&filter[status]=pending", 400, "invalid_parameter"),
+            ("/v1/orders?filter[sku]=mug&filter[q]=mug", 400, "invalid_parameter"),
+            ("/v1/orders?filter[q]=mug&filter[status]=pending", 400, "invalid_parameter"),
+            ("/v1/orders?filter[q]=", 400, "invalid_parameter"),
+            ("/v1/orders?filter[q]=ab", 400, "invalid_parameter"),
             ("/v1/orders?sort=total", 400, "invalid_parameter"),
             ("/v1/orders?limit=0", 400, "invalid_parameter"),
             ("/v1/orders?limit=201", 400, "invalid_parameter"),
@@ -126,6 +134,18 @@ mod tests {
             (&format!("/v1/orders/ord_{digits}/events?page=2"), 400, "invalid_parameter"),
             (&format!("/v1/orders/ord_{digits}/events?cursor=zz"), 400, "cursor_mismatch"),
             (&format!("/v1/orders/ord_{digits}/shipments?limit=2"), 400, "invalid_parameter"),
+            ("/v1/customers/ord_1/orders", 400, "invalid_id"),
+            (
+                &format!("/v1/customers/usr_{digits}/orders?filter[colour]=red"),
+                400,
+                "invalid_parameter",
+            ),
+            (
+                &format!("/v1/customers/usr_{digits}/orders?filter[customer]=usr_{digits}"),
+                400,
+                "invalid_parameter",
+            ),
+            ("/v1/stock?filter[out]=false", 400, "invalid_parameter"),
             ("/v1/stock/a%20b", 400, "invalid_id"),
             ("/v1/stock?cursor=zz", 400, "cursor_mismatch"),
             ("/v1/payments/x", 400, "invalid_id"),

@@ -25,11 +25,11 @@ fn endpoints() -> [Endpoint; 7] {
     [
         Endpoint { huge_bytes: 600_000, ..endpoint("/v1/orders".to_owned(), &place) },
         endpoint(format!("/v1/orders/{ORDER}/cancel"), r#"{"reason":"customer"}"#),
-        endpoint("/v1/stock/mug/expect".to_owned(), r#"{"quantity":1,"reference":"PO-1"}"#),
         endpoint("/v1/stock/mug/receive".to_owned(), r#"{"quantity":1}"#),
         endpoint("/v1/stock/mug/adjust".to_owned(), r#"{"delta":1,"reason":"counted"}"#),
         endpoint(format!("/v1/fulfilment-orders/{FULFILMENT}/pack"), "{}"),
         endpoint(format!("/v1/fulfilment-orders/{FULFILMENT}/hand-over"), "{}"),
+        endpoint("/v1/stock/mug/expect".to_owned(), r#"{"quantity":1,"reference":"PO-1"}"#),
     ]
 }
 
