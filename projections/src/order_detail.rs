@@ -1,7 +1,10 @@
 //! One row per order, with everything that its page shows.
 
 use schemas::order::{CancelReason, Event, Line, RejectReason, Shortage};
-use schemas::{Address, Category, Currency, Fact, Money, OrderId, Personal, Recorded, Timestamp};
+use schemas::{
+    Address, Category, Currency, Fact, Money, OrderId, Personal, Quantity, Recorded, Timestamp,
+};
+use serde::Serialize;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
@@ -73,6 +76,20 @@ impl Row {
     #[must_use]
     pub const fn money(&self, amount: i64) -> Money {
         Money::new(amount, self.currency.0)
+    }
+
+    /// What became of the goods.
+    #[must_use]
+    pub fn goods(&self) -> Goods {
+        let confirmed = self.confirmed_at.is_some();
+        let closed = matches!(self.status.0, Status::Cancelled | Status::Rejected);
+        let shipped = self.shipped_at.is_some() || self.delivered_at.is_some();
+        Goods {
+            reserved: confirmed && !closed && !shipped,
+            shipped,
+            delivered: self.delivered_at.is_some(),
+            cancelled: closed && !shipped,
+        }
     }
 
     fn placed(key: Uuid, fact: &Event, recorded_at: Timestamp) -> Option<Self> {
@@ -157,6 +174,54 @@ impl Row {
     }
 }
 
+/// What became of the goods of an order, by its own events. Today they go together: all of them
+/// are held, sent and given back, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Goods {
+    reserved: bool,
+    shipped: bool,
+    delivered: bool,
+    cancelled: bool,
+}
+
+/// How many units of a line have come how far.
+///
+/// Those that are ordered are open, reserved, shipped or cancelled; those that are delivered have
+/// been shipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Quantities {
+    /// Wanted by the customer.
+    pub ordered: u32,
+    /// Neither held nor sent nor given up.
+    pub open: u32,
+    /// Held for the confirmed order.
+    pub reserved: u32,
+    /// Given to the carrier.
+    pub shipped: u32,
+    /// With the customer.
+    pub delivered: u32,
+    /// Given up: the order was cancelled or rejected.
+    pub cancelled: u32,
+}
+
+impl Goods {
+    /// The quantities of a line of so many units.
+    #[must_use]
+    pub fn of(self, quantity: Quantity) -> Quantities {
+        let Self { reserved, shipped, delivered, cancelled } = self;
+        let ordered = quantity.get();
+        let if_so = |so: bool| if so { ordered } else { 0 };
+        Quantities {
+            ordered,
+            open: if_so(!reserved && !shipped && !cancelled),
+            reserved: if_so(reserved),
+            shipped: if_so(shipped),
+            delivered: if_so(delivered),
+            cancelled: if_so(cancelled),
+        }
+    }
+}
+
 /// The page of an order.
 #[derive(Debug)]
 pub struct OrderDetail;
@@ -235,5 +300,29 @@ mod tests {
         assert_eq!(row.status.0, Status::Cancelled);
         assert_eq!((row.captured, row.refunded), (300, 300));
         assert_eq!(row.cancel_reason, Some(Json(CancelReason::Customer)));
+    }
+    #[test]
+    fn every_unit_of_a_line_is_somewhere() {
+        let told = |facts: &[Event]| {
+            let facts = facts.iter().cloned().map(Fact::Order);
+            let row = given::<OrderDetail>([placed(300)].into_iter().chain(facts)).one();
+            let of = row.goods().of(Quantity::new(3).unwrap());
+            assert_eq!(of.open + of.reserved + of.shipped + of.cancelled, 3);
+            assert!(of.ordered == 3 && of.delivered <= of.shipped);
+            [of.open, of.reserved, of.shipped, of.delivered, of.cancelled]
+        };
+        let confirmed = || Event::Confirmed;
+        let shipped = || Event::ShipmentRecorded { tracking_code: "T1".parse().unwrap() };
+        let delivered = || Event::DeliveryRecorded { at: chrono::DateTime::UNIX_EPOCH };
+        let ask = || Event::CancellationRequested { reason: CancelReason::Customer };
+        let cancelled = || Event::Cancelled { reason: CancelReason::Customer, refunded: None };
+        let rejected = || Event::Rejected { reason: RejectReason::OutOfStock, short: vec![] };
+        assert_eq!(told(&[]), [3, 0, 0, 0, 0]);
+        assert_eq!(told(&[rejected()]), [0, 0, 0, 0, 3]);
+        assert_eq!(told(&[confirmed()]), [0, 3, 0, 0, 0]);
+        assert_eq!(told(&[confirmed(), ask()]), [0, 3, 0, 0, 0]);
+        assert_eq!(told(&[confirmed(), ask(), cancelled()]), [0, 0, 0, 0, 3]);
+        assert_eq!(told(&[confirmed(), shipped()]), [0, 0, 3, 0, 0]);
+        assert_eq!(told(&[confirmed(), shipped(), delivered()]), [0, 0, 3, 3, 0]);
     }
 }

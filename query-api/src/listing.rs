@@ -1,13 +1,14 @@
 //! Lists in the order of a time: which page is asked for, and how it is answered.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use projections::walk::{Part, Place, Placed, Sort};
 use schemas::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
-use std::fmt::Display;
-use std::str::FromStr;
 use uuid::Uuid;
 use web::{Cursors, Page, Problem, ProjectionPosition};
 
@@ -48,10 +49,11 @@ impl Listing {
     pub(crate) fn asked(
         api: &Api,
         binding: &str,
-        sort: Sort,
+        sort: impl Into<Sort>,
         limit: Option<u32>,
         cursor: Option<&str>,
     ) -> Result<Self, Problem> {
+        let sort = sort.into();
         let limit = web::rows(limit)?;
         let binding = format!("{binding} {sort:?}");
         let key = cursor.map(|cursor| api.cursors.open::<Key>(&binding, cursor)).transpose()?;
@@ -119,6 +121,31 @@ impl<R: Placed> Cut<R> {
         Ok(Page::new(self.rows.into_iter().map(show).collect(), next, previous))
     }
 }
+
+/// Declares `Sorted`: the two values of `sort` that a list knows. A minus turns the order round,
+/// and newest first is what is usual.
+macro_rules! sorted {
+    ($ascending:literal, $descending:literal) => {
+        #[derive(Debug, Clone, Copy, Default, ::serde::Deserialize)]
+        enum Sorted {
+            #[serde(rename = $ascending)]
+            Ascending,
+            #[default]
+            #[serde(rename = $descending)]
+            Descending,
+        }
+
+        impl From<Sorted> for ::projections::walk::Sort {
+            fn from(sorted: Sorted) -> Self {
+                match sorted {
+                    Sorted::Ascending => Self::OldestFirst,
+                    Sorted::Descending => Self::NewestFirst,
+                }
+            }
+        }
+    };
+}
+pub(crate) use sorted;
 
 /// Reads one or several words, with commas between them.
 pub(crate) fn words<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>

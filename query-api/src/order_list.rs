@@ -10,13 +10,12 @@ use projections::order_progress::{FulfilmentStatus, PaymentStatus, Status};
 use projections::order_search::{self, Search};
 use projections::order_sku;
 use projections::order_summary::{self, Filter, Row};
-use projections::walk::Sort;
 use schemas::{CustomerId, Money, OrderId, Sku, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use web::{PathId, Problem, Query};
 
 use crate::api::{Api, Wanted, database};
-use crate::listing::{Day, Listing, words};
+use crate::listing::{Day, Listing, sorted, words};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -50,15 +49,7 @@ struct Asked {
     cursor: Option<String>,
 }
 
-/// A minus turns the order round.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-enum Sorted {
-    #[serde(rename = "placed_at")]
-    Ascending,
-    #[default]
-    #[serde(rename = "-placed_at")]
-    Descending,
-}
+sorted!("placed_at", "-placed_at");
 
 /// How the orders are found. Each way is an index of its own, so there is one at a time.
 #[derive(Debug)]
@@ -78,13 +69,6 @@ impl Asked {
             "orders {customer:?} {statuses:?} {sku:?} {text:?} {day:?} \
              {placed_from:?} {placed_before:?}"
         )
-    }
-
-    fn sort(&self) -> Sort {
-        match self.sort {
-            Sorted::Ascending => Sort::OldestFirst,
-            Sorted::Descending => Sort::NewestFirst,
-        }
     }
 
     fn from(&self) -> Option<Timestamp> {
@@ -149,7 +133,7 @@ async fn of_customer(
 async fn list(api: &Api, uri: &Uri, asked: Asked, wanted: &Wanted) -> Result<Response, Problem> {
     let way = asked.way()?;
     let cursor = asked.cursor.as_deref();
-    let listing = Listing::asked(api, &asked.binding(), asked.sort(), asked.limit, cursor)?;
+    let listing = Listing::asked(api, &asked.binding(), asked.sort, asked.limit, cursor)?;
     let part = listing.part(asked.from(), asked.before());
     let mut seen = api.fresh("order_summary", wanted).await?;
     // What another read model finds is shown as the summary has it: the older one counts.
