@@ -39,6 +39,7 @@ pub mod order_summary;
 pub mod order_timeline;
 pub mod payment_ledger;
 pub mod saga_view;
+pub mod sales;
 pub mod shipment_tracking;
 pub mod stock_level;
 

@@ -269,7 +269,7 @@ mod tests {
     fn a_rejected_order_says_what_was_short() {
         let short = vec![Shortage {
             sku: "mug".parse().unwrap(),
-            wanted: schemas::Quantity::new(3).unwrap(),
+            wanted: Quantity::new(3).unwrap(),
             available: 1,
         }];
         let rejected = Event::Rejected { reason: RejectReason::OutOfStock, short: short.clone() };

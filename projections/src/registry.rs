@@ -12,10 +12,10 @@ use crate::projection::Projection;
 use crate::rebuild::{self, Progress, RebuildError, Rebuilt};
 use crate::row::Row;
 use crate::{migrate, order_detail, order_search, order_sku, order_summary, order_timeline};
-use crate::{payment_ledger, saga_view, shipment_tracking, stock_level};
+use crate::{payment_ledger, saga_view, sales, shipment_tracking, stock_level};
 
 /// Every read model.
-pub const ALL: [Entry; 9] = [
+pub const ALL: [Entry; 10] = [
     Entry::of::<order_summary::OrderSummary>(),
     Entry::of::<order_detail::OrderDetail>(),
     Entry::of::<order_timeline::OrderTimeline>(),
@@ -25,6 +25,7 @@ pub const ALL: [Entry; 9] = [
     Entry::of::<payment_ledger::PaymentLedger>(),
     Entry::of::<shipment_tracking::ShipmentTracking>(),
     Entry::of::<saga_view::SagaView>(),
+    Entry::of::<sales::Sales>(),
 ];
 
 type Running<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

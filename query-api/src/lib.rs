@@ -16,6 +16,7 @@ mod order_list;
 mod payment;
 mod projection;
 mod saga;
+mod sales;
 mod shipment;
 mod stock;
 mod stream;
@@ -64,6 +65,7 @@ pub fn router(config: Config) -> Router {
         .merge(stock::routes())
         .merge(payment::routes())
         .merge(saga::routes())
+        .merge(sales::routes())
         .merge(projection::routes())
         .merge(stream::routes())
         .with_state(Api::new(pool, vault, &cursor_secret, trust));
@@ -157,6 +159,10 @@ mod tests {
             ("/v1/sagas?filter[parked]=maybe", 400, "invalid_parameter"),
             ("/v1/sagas?filter[parked]=true&filter[state]=paying", 400, "invalid_parameter"),
             ("/v1/sagas?filter[state]=", 400, "invalid_parameter"),
+            ("/v1/sales?filter[day][gte]=monday", 400, "invalid_parameter"),
+            ("/v1/sales?filter[currency]=XXX", 400, "invalid_parameter"),
+            ("/v1/sales?filter[sku]=", 400, "invalid_parameter"),
+            ("/v1/sales?cursor=zz", 400, "cursor_mismatch"),
             ("/v1/payments/x", 400, "invalid_id"),
             ("/v1/sagas/x", 400, "invalid_id"),
             ("/v1/nothing", 404, "not_found"),
