@@ -31,6 +31,7 @@ mod status;
 pub mod walk;
 mod words;
 
+pub mod customer_summary;
 pub mod order_detail;
 pub mod order_progress;
 pub mod order_search;

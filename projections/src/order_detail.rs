@@ -5,13 +5,13 @@ use schemas::{
     Address, Category, Currency, Fact, Money, OrderId, Personal, Quantity, Recorded, Timestamp,
 };
 use serde::Serialize;
+use sqlx::PgPool;
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
 use crate::order_progress::{FulfilmentStatus, PaymentStatus, Progress, Status};
 use crate::projection::{Keys, Projection};
-use crate::row::{AsText, Row as _};
+use crate::row::{self, AsText};
 
 crate::table! {
     /// An order on its own page.
@@ -78,17 +78,16 @@ impl Row {
         Money::new(amount, self.currency.0)
     }
 
-    /// What became of the goods.
+    /// How far the goods have come.
     #[must_use]
     pub fn goods(&self) -> Goods {
-        let confirmed = self.confirmed_at.is_some();
         let closed = matches!(self.status.0, Status::Cancelled | Status::Rejected);
-        let shipped = self.shipped_at.is_some() || self.delivered_at.is_some();
-        Goods {
-            reserved: confirmed && !closed && !shipped,
-            shipped,
-            delivered: self.delivered_at.is_some(),
-            cancelled: closed && !shipped,
+        match (self.delivered_at, self.shipped_at, self.confirmed_at) {
+            (Some(_), ..) => Goods::Delivered,
+            (None, Some(_), _) => Goods::Shipped,
+            _ if closed => Goods::Cancelled,
+            (None, None, Some(_)) => Goods::Reserved,
+            (None, None, None) => Goods::Open,
         }
     }
 
@@ -174,14 +173,20 @@ impl Row {
     }
 }
 
-/// What became of the goods of an order, by its own events. Today they go together: all of them
-/// are held, sent and given back, or none.
+/// How far the goods of an order have come, by its own events. Today they go together: all of
+/// them are held, sent or given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Goods {
-    reserved: bool,
-    shipped: bool,
-    delivered: bool,
-    cancelled: bool,
+pub enum Goods {
+    /// Neither held nor sent nor given up.
+    Open,
+    /// Held for the confirmed order.
+    Reserved,
+    /// Given to the carrier.
+    Shipped,
+    /// With the customer.
+    Delivered,
+    /// Given up: the order was cancelled or rejected.
+    Cancelled,
 }
 
 /// How many units of a line have come how far.
@@ -208,16 +213,15 @@ impl Goods {
     /// The quantities of a line of so many units.
     #[must_use]
     pub fn of(self, quantity: Quantity) -> Quantities {
-        let Self { reserved, shipped, delivered, cancelled } = self;
         let ordered = quantity.get();
-        let if_so = |so: bool| if so { ordered } else { 0 };
+        let all_if = |so: bool| if so { ordered } else { 0 };
         Quantities {
             ordered,
-            open: if_so(!reserved && !shipped && !cancelled),
-            reserved: if_so(reserved),
-            shipped: if_so(shipped),
-            delivered: if_so(delivered),
-            cancelled: if_so(cancelled),
+            open: all_if(self == Self::Open),
+            reserved: all_if(self == Self::Reserved),
+            shipped: all_if(matches!(self, Self::Shipped | Self::Delivered)),
+            delivered: all_if(self == Self::Delivered),
+            cancelled: all_if(self == Self::Cancelled),
         }
     }
 }
@@ -254,10 +258,7 @@ impl Projection for OrderDetail {
 /// # Errors
 /// Where the database is away.
 pub async fn get(pool: &PgPool, order: OrderId) -> Result<Option<Row>, sqlx::Error> {
-    let columns = Row::COLUMNS.join(", ");
-    let query = format!("select {columns} from read_models.order_detail where order_id = $1");
-    let row = sqlx::query(AssertSqlSafe(query)).bind(order.uuid()).fetch_optional(pool).await?;
-    row.as_ref().map(Row::read).transpose()
+    row::get(pool, OrderDetail::NAME, order.uuid()).await
 }
 
 #[cfg(test)]

@@ -77,7 +77,9 @@ impl Projection for OrderSearch {
             let words = OrderId::new(key).to_string();
             let mut row = Row { order_id: key, words, placed_at: *placed_at };
             row.know(&CustomerId::to_string(customer));
-            lines.iter().for_each(|line| row.know(line.sku.as_str()));
+            for line in lines {
+                row.know(line.sku.as_str());
+            }
             return Some(row);
         }
         let (mut row, (_, word)) = (row?, learned(&event.fact)?);
@@ -93,12 +95,10 @@ fn learned(fact: &Fact) -> Option<(Option<OrderId>, &str)> {
         Fact::Order(Order::ShipmentRecorded { tracking_code }) => {
             Some((None, tracking_code.as_str()))
         }
-        Fact::Payment(Payment::Authorised { order, provider_ref, .. }) => {
-            Some((Some(*order), provider_ref.as_str()))
-        }
-        Fact::Payment(Payment::Declined { order, provider_ref: Some(provider_ref), .. }) => {
-            Some((Some(*order), provider_ref.as_str()))
-        }
+        Fact::Payment(
+            Payment::Authorised { order, provider_ref, .. }
+            | Payment::Declined { order, provider_ref: Some(provider_ref), .. },
+        ) => Some((Some(*order), provider_ref.as_str())),
         Fact::Shipping(Shipping::LabelBought { order, tracking_code, .. }) => {
             Some((Some(*order), tracking_code.as_str()))
         }

@@ -4,11 +4,11 @@ use schemas::payment::{Event, Operation};
 use schemas::{Category, Currency, Fact, Money, OrderId, PaymentId, Recorded, RefundId, Timestamp};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, QueryBuilder};
+use sqlx::{PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::projection::{Keys, Projection};
-use crate::row::{AsText, Row as _};
+use crate::row::{self, AsText};
 use crate::walk::{self, List, Only, Part, Place, Placed};
 use crate::words::words;
 
@@ -330,10 +330,7 @@ impl Projection for PaymentLedger {
 /// # Errors
 /// Where the database is away.
 pub async fn get(pool: &PgPool, payment: PaymentId) -> Result<Option<Row>, sqlx::Error> {
-    let columns = Row::COLUMNS.join(", ");
-    let query = format!("select {columns} from read_models.payment_ledger where payment_id = $1");
-    let query = sqlx::query(AssertSqlSafe(query)).bind(payment.uuid());
-    query.fetch_optional(pool).await?.as_ref().map(Row::read).transpose()
+    row::get(pool, PaymentLedger::NAME, payment.uuid()).await
 }
 
 impl Placed for Row {

@@ -11,11 +11,11 @@ use crate::live::Live;
 use crate::projection::Projection;
 use crate::rebuild::{self, Progress, RebuildError, Rebuilt};
 use crate::row::Row;
-use crate::{migrate, order_detail, order_search, order_sku, order_summary, order_timeline};
-use crate::{payment_ledger, saga_view, sales, shipment_tracking, stock_level};
+use crate::{customer_summary, migrate, order_detail, order_search, order_sku, order_summary};
+use crate::{order_timeline, payment_ledger, saga_view, sales, shipment_tracking, stock_level};
 
 /// Every read model.
-pub const ALL: [Entry; 10] = [
+pub const ALL: [Entry; 11] = [
     Entry::of::<order_summary::OrderSummary>(),
     Entry::of::<order_detail::OrderDetail>(),
     Entry::of::<order_timeline::OrderTimeline>(),
@@ -26,6 +26,7 @@ pub const ALL: [Entry; 10] = [
     Entry::of::<shipment_tracking::ShipmentTracking>(),
     Entry::of::<saga_view::SagaView>(),
     Entry::of::<sales::Sales>(),
+    Entry::of::<customer_summary::CustomerSummary>(),
 ];
 
 type Running<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

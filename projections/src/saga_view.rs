@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::projection::{Keys, Projection};
-use crate::row::Row as _;
+use crate::row::{self, Row as _};
 use crate::walk::{self, List, Only, Part, Place, Placed};
 use crate::words::words;
 
@@ -250,10 +250,7 @@ impl Projection for SagaView {
 /// # Errors
 /// Where the database is away.
 pub async fn get(pool: &PgPool, saga: SagaId) -> Result<Option<Row>, sqlx::Error> {
-    let columns = Row::COLUMNS.join(", ");
-    let query = format!("select {columns} from read_models.saga_view where saga_id = $1");
-    let query = sqlx::query(AssertSqlSafe(query)).bind(saga.uuid());
-    query.fetch_optional(pool).await?.as_ref().map(Row::read).transpose()
+    row::get(pool, SagaView::NAME, saga.uuid()).await
 }
 
 /// The sagas about an order.

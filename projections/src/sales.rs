@@ -74,15 +74,12 @@ impl Row {
         for line in lines {
             let units = i64::from(line.quantity.get());
             let price = line.unit_price.amount.saturating_mul(units);
-            match self.items.0.iter_mut().find(|item| item.sku == line.sku) {
-                Some(item) => {
-                    item.units += units;
-                    item.price = item.price.saturating_add(price);
-                }
-                None => {
-                    let sku = line.sku.clone();
-                    self.items.0.push(Item { sku, units, price, captured: 0, refunded: 0 });
-                }
+            if let Some(item) = self.items.0.iter_mut().find(|item| item.sku == line.sku) {
+                item.units += units;
+                item.price = item.price.saturating_add(price);
+            } else {
+                let sku = line.sku.clone();
+                self.items.0.push(Item { sku, units, price, captured: 0, refunded: 0 });
             }
         }
     }
@@ -152,7 +149,7 @@ impl Projection for Sales {
             Fact::Order(Order::Placed { lines, .. }) => row.place(lines),
             Fact::Payment(Payment::Captured { amount, .. }) => {
                 Row::add(amount, &mut row.captured, &mut row.currency);
-                row.day.get_or_insert(event.occurred_at.date_naive());
+                row.day.get_or_insert_with(|| event.occurred_at.date_naive());
             }
             Fact::Payment(Payment::Refunded { amount, .. }) => {
                 Row::add(amount, &mut row.refunded, &mut row.currency);

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use schemas::inventory::{Event, stock_stream};
 use schemas::{Category, Fact, Recorded, Sku, Text, Timestamp};
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, QueryBuilder};
+use sqlx::{PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::projection::{Keys, Projection};
-use crate::row::{AsText, Row as _};
+use crate::row::{self, AsText, Row as _};
 
 crate::table! {
     /// The stock of one sku.
@@ -139,10 +139,7 @@ fn sku(event: &Recorded) -> Option<&Sku> {
 /// # Errors
 /// Where the database is away.
 pub async fn get(pool: &PgPool, sku: &Sku) -> Result<Option<Row>, sqlx::Error> {
-    let columns = Row::COLUMNS.join(", ");
-    let query = format!("select {columns} from read_models.stock_level where stock_id = $1");
-    let query = sqlx::query(AssertSqlSafe(query)).bind(stock_stream(sku).id);
-    query.fetch_optional(pool).await?.as_ref().map(Row::read).transpose()
+    row::get(pool, StockLevel::NAME, stock_stream(sku).id).await
 }
 
 /// At most `limit` skus after `after`, sorted by sku; with `out` only those of which nothing can

@@ -9,6 +9,7 @@
 //! and the shape of its answer; 3. a line in [`router`].
 
 mod api;
+mod customer;
 mod health;
 mod listing;
 mod order;
@@ -60,6 +61,7 @@ pub fn router(config: Config) -> Router {
     let checks = health::checks(pool.clone());
     let routes = Router::new()
         .merge(order_list::routes())
+        .merge(customer::routes())
         .merge(order::routes())
         .merge(shipment::routes())
         .merge(stock::routes())
@@ -136,6 +138,7 @@ mod tests {
             (&format!("/v1/orders/ord_{digits}/events?page=2"), 400, "invalid_parameter"),
             (&format!("/v1/orders/ord_{digits}/events?cursor=zz"), 400, "cursor_mismatch"),
             (&format!("/v1/orders/ord_{digits}/shipments?limit=2"), 400, "invalid_parameter"),
+            ("/v1/customers/ord_1", 400, "invalid_id"),
             ("/v1/customers/ord_1/orders", 400, "invalid_id"),
             (
                 &format!("/v1/customers/usr_{digits}/orders?filter[colour]=red"),
