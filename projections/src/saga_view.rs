@@ -253,19 +253,6 @@ pub async fn get(pool: &PgPool, saga: SagaId) -> Result<Option<Row>, sqlx::Error
     row::get(pool, SagaView::NAME, saga.uuid()).await
 }
 
-/// The sagas about an order.
-///
-/// # Errors
-/// Where the database is away.
-pub async fn of_order(pool: &PgPool, order: OrderId) -> Result<Vec<Row>, sqlx::Error> {
-    let columns = Row::COLUMNS.join(", ");
-    let query = format!(
-        "select {columns} from read_models.saga_view where order_id = $1 order by started_at"
-    );
-    let query = sqlx::query(AssertSqlSafe(query)).bind(order.uuid());
-    query.fetch_all(pool).await?.iter().map(Row::read).collect()
-}
-
 impl Placed for Row {
     fn place(&self) -> Place {
         (self.started_at, self.saga_id)

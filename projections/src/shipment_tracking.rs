@@ -7,7 +7,7 @@ use schemas::{
 };
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, QueryBuilder};
+use sqlx::{PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::projection::{Keys, Projection};
@@ -260,13 +260,16 @@ pub fn list_query(statuses: &[Status], part: &Part) -> QueryBuilder<Postgres> {
 /// # Errors
 /// Where the database is away.
 pub async fn of_order(pool: &PgPool, order: OrderId) -> Result<Vec<Row>, sqlx::Error> {
-    let columns = Row::COLUMNS.join(", ");
-    let query = format!(
-        "select {columns} from read_models.shipment_tracking \
-         where order_id = $1 order by fulfilment_id"
-    );
-    let query = sqlx::query(AssertSqlSafe(query)).bind(order.uuid());
-    query.fetch_all(pool).await?.iter().map(Row::read).collect()
+    walk::read(pool, of_order_query(order)).await
+}
+
+/// What [`of_order`] asks, for whoever looks at how it is planned.
+#[must_use]
+pub fn of_order_query(order: OrderId) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new("select ");
+    query.push(Row::COLUMNS.join(", ")).push(" from read_models.shipment_tracking");
+    query.push(" where order_id = ").push_bind(order.uuid()).push(" order by fulfilment_id");
+    query
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod metrics;
 mod overload;
 mod personal_data;
 mod proxy;
+mod read_models;
 mod services;
 mod story;
 mod streams;
