@@ -15,6 +15,7 @@ create table read_models.sales (
 ) with (fillfactor = 70);
 create index on read_models.sales (day) where day is not null;
 create index on read_models.sales (currency, day) where day is not null;
-create index on read_models.sales using gin (named) where day is not null;
+create index on read_models.sales using gin (named) with (fastupdate = off)
+    where day is not null;
 
 reset role;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::services;
 
 /// How many rows of each read model there are.
-const ROWS: i64 = 60_000;
+const ROWS: i64 = 20_000;
 
 /// How many rows a query asks for.
 const PAGE_ROWS: i64 = 51;
@@ -30,7 +30,7 @@ const READ_ROWS_MAX: f64 = 500.0;
 const FILL: &str = "
     create temp table n as
         select n, md5(n::text)::uuid as id, 'epoch'::timestamptz + n * interval '1 hour' as at
-        from generate_series(1, 60000) as n;
+        from generate_series(1, 20000) as n;
     insert into read_models.order_summary
         select id, (case when n % 2 = 0 then lpad('', 32, '0') else md5('c' || n / 20) end)::uuid,
                case when n % 20 > 0 then 'completed' when n % 40 > 0 then 'pending'
