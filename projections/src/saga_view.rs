@@ -4,11 +4,11 @@ use schemas::saga::Event;
 use schemas::{Category, CommandId, Fact, OrderId, Recorded, SagaId, Text, Timestamp};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, QueryBuilder};
+use sqlx::{PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::projection::{Keys, Projection};
-use crate::row::{self, Row as _};
+use crate::row;
 use crate::walk::{self, List, Only, Part, Place, Placed};
 use crate::words::words;
 

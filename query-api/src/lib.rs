@@ -87,6 +87,11 @@ mod tests {
 
     /// Asks a query API whose database is nowhere.
     async fn ask(path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+        let (status, problem) = problem(path, headers).await;
+        (status, problem["code"].as_str().unwrap_or_default().to_owned())
+    }
+
+    async fn problem(path: &str, headers: &[(&str, &str)]) -> (u16, serde_json::Value) {
         let pool = PgPoolOptions::new()
             .acquire_timeout(std::time::Duration::from_millis(100))
             .connect_lazy("postgres://nobody@127.0.0.1:1/nowhere")
@@ -108,8 +113,7 @@ mod tests {
         let response = router(config).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         let status = response.status().as_u16();
         let body = axum::body::to_bytes(response.into_body(), 64 * 1024).await.unwrap();
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        (status, body["code"].as_str().unwrap_or_default().to_owned())
+        (status, serde_json::from_slice(&body).unwrap())
     }
 
     #[tokio::test]
@@ -177,6 +181,33 @@ mod tests {
             let (status, code) = ask("/v1/orders", &[("min-position", position)]).await;
             assert_eq!((status, code.as_str()), (400, "invalid_header"), "{position}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_filter_that_is_refused_is_named() {
+        for (path, parameter) in [
+            ("/v1/orders?filter[status]=pending,lost", "filter[status]"),
+            ("/v1/orders?filter[day]=2026-11-31", "filter[day]"),
+            ("/v1/orders?filter[sku]=a%20b", "filter[sku]"),
+            ("/v1/orders?filter[q]=ab", "filter[q]"),
+            ("/v1/orders?filter[q]=mug&filter[status]=pending", "filter[q]"),
+            ("/v1/orders?filter[sku]=mug&filter[q]=mug", "filter[sku]"),
+            ("/v1/stock?filter[out]=false", "filter[out]"),
+            ("/v1/payments?filter[state]=lost", "filter[state]"),
+            ("/v1/payments?filter[order]=pay_1", "filter[order]"),
+            ("/v1/shipments?filter[status]=lost", "filter[status]"),
+            ("/v1/sagas?filter[older_than]=3600", "filter[older_than]"),
+            ("/v1/sagas?filter[parked]=true&filter[state]=paying", "filter[parked]"),
+            ("/v1/sales?filter[day][gte]=monday", "filter[day][gte]"),
+            ("/v1/sales?filter[currency]=XXX", "filter[currency]"),
+        ] {
+            let (status, problem) = problem(path, &[]).await;
+            assert_eq!(status, 400, "{path}: {problem}");
+            assert_eq!(problem["errors"][0]["parameter"], parameter, "{path}: {problem}");
+        }
+        let (_, problem) = problem("/v1/orders?filter[status]=lost", &[]).await;
+        let detail = problem["errors"][0]["detail"].as_str().unwrap();
+        assert!(detail.contains("pending, confirmed"), "{detail}");
     }
 
     #[tokio::test]
