@@ -13,12 +13,13 @@
 //!
 //! Numbers of a sku follow from its own stream alone: received, adjusted and returned units
 //! raise what is on hand, committed units lower it; reserved units are promised until they are
-//! released or committed.
+//! released or committed. What is announced is still to come until it is received under the same
+//! reference; nothing can be promised of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
-use schemas::inventory::{Command, Event, ReserveMode, SKUS_MAX, Shortage, Units};
+use schemas::inventory::{ANNOUNCED_MAX, Command, Event, ReserveMode, SKUS_MAX, Shortage, Units};
 use schemas::{Decider, OrderId, Quantity, ReservationId, Sku, StreamId, Text, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -33,16 +34,25 @@ pub struct Inventory {
 }
 
 /// How many units of a sku there are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct Stock {
     on_hand: u32,
     /// Of those on hand: how many are promised. More than are on hand only after an oversell.
     reserved: u32,
+    /// How many are still to come, by the reference under which they were announced.
+    expected: BTreeMap<Text, u32>,
 }
 
 impl Stock {
-    const fn free(self) -> u32 {
+    const fn free(&self) -> u32 {
         self.on_hand.saturating_sub(self.reserved)
+    }
+
+    fn expect(&mut self, reference: &Text, quantity: u32) {
+        match quantity {
+            0 => self.expected.remove(reference),
+            _ => self.expected.insert(reference.clone(), quantity),
+        };
     }
 }
 
@@ -99,6 +109,14 @@ pub enum Refusal {
     /// The reservation was given up or turned away: there is nothing to commit.
     #[error("the reservation is closed")]
     ReservationClosed,
+    /// More units are announced than one delivery can have.
+    #[error("at most {} units are announced at once", Quantity::MAX)]
+    TooManyExpected,
+    /// Too many deliveries are on their way.
+    #[error(
+        "deliveries of one sku are announced under at most {ANNOUNCED_MAX} references at a time"
+    )]
+    TooManyAnnounced,
 }
 
 impl schemas::Refusal for Refusal {
@@ -112,6 +130,8 @@ impl schemas::Refusal for Refusal {
             Self::InsufficientStock { .. } => "insufficient_stock",
             Self::StockOverflow => "stock_overflow",
             Self::ReservationClosed => "reservation_closed",
+            Self::TooManyExpected => "too_many_expected",
+            Self::TooManyAnnounced => "too_many_announced",
         }
     }
 }
@@ -124,6 +144,7 @@ impl Decider for Inventory {
 
     fn decide(&self, command: &Command) -> Result<Vec<Event>, Refusal> {
         match command {
+            Command::Expect { sku, quantity, reference } => self.expect(sku, *quantity, reference),
             Command::Receive { sku, quantity, reference } => {
                 self.receive(sku, *quantity, reference.as_ref())
             }
@@ -148,8 +169,18 @@ impl Decider for Inventory {
 
     fn evolve(mut self, event: &Event) -> Self {
         match event {
-            Event::StockReceived { sku, quantity, .. }
-            | Event::StockReturned { sku, quantity, .. } => {
+            Event::StockExpected { sku, quantity, reference } => {
+                self.stock_mut(sku).expect(reference, *quantity);
+            }
+            Event::StockReceived { sku, quantity, reference } => {
+                let stock = self.stock_mut(sku);
+                stock.on_hand = stock.on_hand.saturating_add(quantity.get());
+                if let Some(reference) = reference {
+                    let announced = stock.expected.get(reference).copied().unwrap_or_default();
+                    stock.expect(reference, announced.saturating_sub(quantity.get()));
+                }
+            }
+            Event::StockReturned { sku, quantity, .. } => {
                 let stock = self.stock_mut(sku);
                 stock.on_hand = stock.on_hand.saturating_add(quantity.get());
             }
@@ -219,6 +250,22 @@ struct Holder {
 }
 
 impl Inventory {
+    fn expect(&self, sku: &Sku, quantity: u32, reference: &Text) -> Result<Vec<Event>, Refusal> {
+        if quantity > Quantity::MAX {
+            return Err(Refusal::TooManyExpected);
+        }
+        let (sku, reference) = (sku.clone(), reference.clone());
+        let announced = self.stock.get(&sku).map(|stock| &stock.expected);
+        match announced.and_then(|announced| announced.get(&reference)) {
+            Some(known) if *known == quantity => Ok(vec![]),
+            None if quantity == 0 => Ok(vec![]),
+            None if announced.is_some_and(|announced| announced.len() >= ANNOUNCED_MAX) => {
+                Err(Refusal::TooManyAnnounced)
+            }
+            _ => Ok(vec![Event::StockExpected { sku, quantity, reference }]),
+        }
+    }
+
     fn receive(
         &self,
         sku: &Sku,
@@ -377,7 +424,7 @@ impl Inventory {
     }
 
     fn stock(&self, sku: &Sku) -> Stock {
-        self.stock.get(sku).copied().unwrap_or_default()
+        self.stock.get(sku).cloned().unwrap_or_default()
     }
 
     fn stock_mut(&mut self, sku: &Sku) -> &mut Stock {

@@ -1,4 +1,4 @@
-//! Stock: goods come in, and are counted again.
+//! Stock: goods are announced, come in, and are counted again.
 
 use aggregates::inventory::Inventory;
 use axum::Router;
@@ -15,8 +15,19 @@ use crate::post::Post;
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
+        .route("/v1/stock/{sku}/expect", post(expect))
         .route("/v1/stock/{sku}/receive", post(receive))
         .route("/v1/stock/{sku}/adjust", post(adjust))
+}
+
+/// The body of `POST /v1/stock/{sku}/expect`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expect {
+    /// How many are still to come; 0 where nothing is any more.
+    quantity: u32,
+    /// The delivery note or purchase order.
+    reference: Text,
 }
 
 /// The body of `POST /v1/stock/{sku}/receive`.
@@ -50,6 +61,22 @@ struct Changed {
 struct Links {
     #[serde(rename = "self")]
     stock: String,
+}
+
+/// `POST /v1/stock/{sku}/expect`: goods are announced, or no longer.
+async fn expect(
+    State(api): State<Api>,
+    asked: Post,
+    PathId(sku): PathId<Sku>,
+    Json(body): Json<Expect>,
+) -> Result<Answer<Changed>, Problem> {
+    let command = Command::Expect {
+        sku: sku.clone(),
+        quantity: body.quantity,
+        reference: body.reference.clone(),
+    };
+    let too_many = |code: &str| (code == "too_many_expected").then(|| "#/quantity".to_owned());
+    change(&api, &asked, sku, &body, &command, &too_many).await
 }
 
 /// `POST /v1/stock/{sku}/receive`: goods came in.

@@ -4,6 +4,7 @@
 //! becomes of a row ([`Projection`]), and the queries that read it; everything else is written
 //! once:
 //!
+//! * [`walk`] reads a page of a list by one walk of an index.
 //! * [`row`] turns a struct into the statements that read and write it in bulk.
 //! * [`run_all`] keeps the tables up to date, each by a consumer of its own. Rows and checkpoint
 //!   move in one transaction.
@@ -13,7 +14,7 @@
 //! * [`list`] says how far behind each is, and [`Freshness`] lets a query wait for a position.
 //!
 //! A resource of the query API folds one stream, so that the stream's version names one state of
-//! it. Only the timeline listens to several contexts.
+//! it. Only the timeline, the search and the sales listen to several contexts.
 //!
 //! To add one more: 1. a file with the row, the fold, the queries and their tests; 2. a migration
 //! with its table; 3. one line in [`registry`].
@@ -32,14 +33,19 @@ pub mod registry;
 pub mod row;
 mod sample;
 mod status;
+pub mod walk;
 mod words;
 
+pub mod customer_summary;
 pub mod order_detail;
 pub mod order_progress;
+pub mod order_search;
+pub mod order_sku;
 pub mod order_summary;
 pub mod order_timeline;
 pub mod payment_ledger;
 pub mod saga_view;
+pub mod sales;
 pub mod shipment_tracking;
 pub mod stock_level;
 

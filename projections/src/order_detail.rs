@@ -3,8 +3,10 @@
 use event_store::slice;
 use schemas::order::{CancelReason, Event, Line, RejectReason, Shortage};
 use schemas::{
-    Address, Category, Currency, Fact, Money, OrderId, Personal, Position, Recorded, Timestamp,
+    Address, Category, Currency, Fact, Money, OrderId, Personal, Position, Quantity, Recorded,
+    Timestamp,
 };
+use serde::Serialize;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgPool, Row as _};
 use uuid::Uuid;
@@ -77,6 +79,19 @@ impl Row {
     #[must_use]
     pub const fn money(&self, amount: i64) -> Money {
         Money::new(amount, self.currency.0)
+    }
+
+    /// How far the goods have come.
+    #[must_use]
+    pub fn goods(&self) -> Goods {
+        let closed = matches!(self.status.0, Status::Cancelled | Status::Rejected);
+        match (self.delivered_at, self.shipped_at, self.confirmed_at) {
+            (Some(_), ..) => Goods::Delivered,
+            (None, Some(_), _) => Goods::Shipped,
+            _ if closed => Goods::Cancelled,
+            (None, None, Some(_)) => Goods::Reserved,
+            (None, None, None) => Goods::Open,
+        }
     }
 
     fn placed(key: Uuid, fact: &Event, recorded_at: Timestamp) -> Option<Self> {
@@ -161,6 +176,59 @@ impl Row {
     }
 }
 
+/// How far the goods of an order have come, by its own events. Today they go together: all of
+/// them are held, sent or given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goods {
+    /// Neither held nor sent nor given up.
+    Open,
+    /// Held for the confirmed order.
+    Reserved,
+    /// Given to the carrier.
+    Shipped,
+    /// With the customer.
+    Delivered,
+    /// Given up: the order was cancelled or rejected.
+    Cancelled,
+}
+
+/// How many units of a line have come how far.
+///
+/// Those that are ordered are open, reserved, shipped or cancelled; those that are delivered have
+/// been shipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Quantities {
+    /// Wanted by the customer.
+    pub ordered: u32,
+    /// Neither held nor sent nor given up.
+    pub open: u32,
+    /// Held for the confirmed order.
+    pub reserved: u32,
+    /// Given to the carrier.
+    pub shipped: u32,
+    /// With the customer.
+    pub delivered: u32,
+    /// Given up: the order was cancelled or rejected.
+    pub cancelled: u32,
+}
+
+impl Goods {
+    /// The quantities of a line of so many units.
+    #[must_use]
+    pub fn of(self, quantity: Quantity) -> Quantities {
+        let ordered = quantity.get();
+        let all_if = |so: bool| if so { ordered } else { 0 };
+        Quantities {
+            ordered,
+            open: all_if(self == Self::Open),
+            reserved: all_if(self == Self::Reserved),
+            shipped: all_if(matches!(self, Self::Shipped | Self::Delivered)),
+            delivered: all_if(self == Self::Delivered),
+            cancelled: all_if(self == Self::Cancelled),
+        }
+    }
+}
+
 /// The page of an order.
 #[derive(Debug)]
 pub struct OrderDetail;
@@ -216,7 +284,7 @@ mod tests {
     fn a_rejected_order_says_what_was_short() {
         let short = vec![Shortage {
             sku: "mug".parse().unwrap(),
-            wanted: schemas::Quantity::new(3).unwrap(),
+            wanted: Quantity::new(3).unwrap(),
             available: 1,
         }];
         let rejected = Event::Rejected { reason: RejectReason::OutOfStock, short: short.clone() };
@@ -247,5 +315,29 @@ mod tests {
         assert_eq!(row.status.0, Status::Cancelled);
         assert_eq!((row.captured, row.refunded), (300, 300));
         assert_eq!(row.cancel_reason, Some(Json(CancelReason::Customer)));
+    }
+    #[test]
+    fn every_unit_of_a_line_is_somewhere() {
+        let told = |facts: &[Event]| {
+            let facts = facts.iter().cloned().map(Fact::Order);
+            let row = given::<OrderDetail>([placed(300)].into_iter().chain(facts)).one();
+            let of = row.goods().of(Quantity::new(3).unwrap());
+            assert_eq!(of.open + of.reserved + of.shipped + of.cancelled, 3);
+            assert!(of.ordered == 3 && of.delivered <= of.shipped);
+            [of.open, of.reserved, of.shipped, of.delivered, of.cancelled]
+        };
+        let confirmed = || Event::Confirmed;
+        let shipped = || Event::ShipmentRecorded { tracking_code: "T1".parse().unwrap() };
+        let delivered = || Event::DeliveryRecorded { at: chrono::DateTime::UNIX_EPOCH };
+        let ask = || Event::CancellationRequested { reason: CancelReason::Customer };
+        let cancelled = || Event::Cancelled { reason: CancelReason::Customer, refunded: None };
+        let rejected = || Event::Rejected { reason: RejectReason::OutOfStock, short: vec![] };
+        assert_eq!(told(&[]), [3, 0, 0, 0, 0]);
+        assert_eq!(told(&[rejected()]), [0, 0, 0, 0, 3]);
+        assert_eq!(told(&[confirmed()]), [0, 3, 0, 0, 0]);
+        assert_eq!(told(&[confirmed(), ask()]), [0, 3, 0, 0, 0]);
+        assert_eq!(told(&[confirmed(), ask(), cancelled()]), [0, 0, 0, 0, 3]);
+        assert_eq!(told(&[confirmed(), shipped()]), [0, 0, 3, 0, 0]);
+        assert_eq!(told(&[confirmed(), shipped(), delivered()]), [0, 0, 3, 3, 0]);
     }
 }

@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use crate::order_progress::{FulfilmentStatus, PaymentStatus, Progress, Status};
 use crate::projection::{Keys, Projection};
-use crate::row::{AsText, Row as _};
+use crate::row::AsText;
+use crate::walk::{self, List, Only, Part, Place, Placed};
 
 crate::table! {
     /// An order in a list.
@@ -135,71 +136,30 @@ pub struct Filter {
     pub customer: Option<CustomerId>,
     /// In one of these statuses.
     pub statuses: Vec<Status>,
-    /// Placed at this time or later.
-    pub placed_from: Option<Timestamp>,
-    /// Placed before this time.
-    pub placed_before: Option<Timestamp>,
 }
 
-/// In which order they are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sort {
-    /// Oldest first.
-    PlacedAscending,
-    /// Newest first.
-    PlacedDescending,
+impl Placed for Row {
+    fn place(&self) -> Place {
+        (self.placed_at, self.order_id)
+    }
 }
 
-/// The place of an order in either sort.
-pub type Place = (Timestamp, Uuid);
-
-/// At most `limit` orders that `filter` lets through and that come after the place `after`.
+/// The orders of `part` that `filter` lets through, by the time at which they were placed.
 ///
 /// # Errors
 /// Where the database is away.
-pub async fn list(
-    pool: &PgPool,
-    filter: &Filter,
-    sort: Sort,
-    after: Option<Place>,
-    limit: i64,
-) -> Result<Vec<Row>, sqlx::Error> {
-    let rows = list_query(filter, sort, after, limit).build().fetch_all(pool).await?;
-    rows.iter().map(Row::read).collect()
+pub async fn list(pool: &PgPool, filter: &Filter, part: &Part) -> Result<Vec<Row>, sqlx::Error> {
+    walk::read(pool, list_query(filter, part)).await
 }
 
-fn list_query(
-    filter: &Filter,
-    sort: Sort,
-    after: Option<Place>,
-    limit: i64,
-) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new("select ");
-    query.push(Row::COLUMNS.join(", ")).push(" from read_models.order_summary where true");
-    if let Some(customer) = filter.customer {
-        query.push(" and customer = ").push_bind(customer.uuid());
-    }
-    if !filter.statuses.is_empty() {
-        let statuses: Vec<_> = filter.statuses.iter().map(|status| status.as_str()).collect();
-        query.push(" and status = any(").push_bind(statuses).push(")");
-    }
-    if let Some(from) = filter.placed_from {
-        query.push(" and placed_at >= ").push_bind(from);
-    }
-    if let Some(before) = filter.placed_before {
-        query.push(" and placed_at < ").push_bind(before);
-    }
-    let (beyond, direction) = match sort {
-        Sort::PlacedAscending => (">", "asc"),
-        Sort::PlacedDescending => ("<", "desc"),
-    };
-    if let Some((placed_at, order_id)) = after {
-        query.push(" and (placed_at, order_id) ").push(beyond).push(" (");
-        query.push_bind(placed_at).push(", ").push_bind(order_id).push(")");
-    }
-    query.push(" order by placed_at ").push(direction).push(", order_id ").push(direction);
-    query.push(" limit ").push_bind(limit);
-    query
+/// What [`list`] asks, for whoever looks at how it is planned.
+#[must_use]
+pub fn list_query(filter: &Filter, part: &Part) -> QueryBuilder<Postgres> {
+    const ORDERS: List =
+        List { prefix: "", from: "read_models.order_summary", time: "placed_at", id: "order_id" };
+    let customer = filter.customer.map(|customer| Only::Id("customer", customer.uuid()));
+    let always: Vec<_> = customer.into_iter().collect();
+    ORDERS.query::<Row>(&always, &Only::any("status", &filter.statuses), part)
 }
 
 #[cfg(test)]
@@ -235,14 +195,12 @@ mod tests {
 
     #[test]
     fn a_list_asks_for_what_the_filter_says() {
-        let filter = Filter { statuses: vec![Status::Pending], ..Filter::default() };
-        let after = Some((chrono::DateTime::UNIX_EPOCH, Uuid::nil()));
-        let query = list_query(&filter, Sort::PlacedDescending, after, 3).into_string();
-        let expected = " from read_models.order_summary where true and status = any($1) and \
-                        (placed_at, order_id) < ($2, $3) \
-                        order by placed_at desc, order_id desc limit $4";
-        assert!(query.ends_with(expected), "{query}");
-        let all = list_query(&Filter::default(), Sort::PlacedAscending, None, 3).into_string();
-        assert!(all.ends_with("where true order by placed_at asc, order_id asc limit $1"), "{all}");
+        let statuses = vec![Status::Pending, Status::Rejected];
+        let customer = Some(CustomerId::new(Uuid::nil()));
+        let part =
+            Part { sort: walk::Sort::NewestFirst, after: None, from: None, before: None, limit: 3 };
+        let query = list_query(&Filter { customer, statuses }, &part).into_string();
+        assert_eq!(query.matches("customer = $").count(), 2, "{query}");
+        assert_eq!(query.matches("status = $").count(), 2, "{query}");
     }
 }

@@ -7,7 +7,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Row as _};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use crate::checkpoint;
@@ -37,6 +37,10 @@ crate::table! {
         command_id: Uuid,
         /// What led to that command.
         causation_id: Uuid,
+        /// The conversation that it belongs to; none in rows of the version before.
+        correlation_id: Option<Uuid>,
+        /// W3C trace context of the request that it came from.
+        traceparent: Option<String>,
         /// When it happened.
         occurred_at: Timestamp,
         /// When it was written to the log.
@@ -98,7 +102,7 @@ pub struct OrderTimeline;
 
 impl Projection for OrderTimeline {
     const NAME: &'static str = "order_timeline";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const CATEGORIES: &'static [Category] = &Category::ALL;
     const WRITES_ONCE: bool = true;
     type Row = Row;
@@ -132,6 +136,8 @@ impl Projection for OrderTimeline {
             event_id: event.event_id.uuid(),
             command_id: event.command_id.uuid(),
             causation_id: event.causation_id,
+            correlation_id: Some(event.correlation_id),
+            traceparent: event.traceparent.clone(),
             occurred_at: event.occurred_at,
             recorded_at: event.recorded_at,
             actor: event.actor.clone(),
@@ -174,13 +180,18 @@ pub async fn list(
     after: Position,
     limit: i64,
 ) -> Result<Vec<Row>, sqlx::Error> {
-    let columns = Row::COLUMNS.join(", ");
-    let query = format!(
-        "select {columns} from read_models.order_timeline \
-         where order_id = $1 and position > $2 order by position limit $3"
-    );
-    let query = sqlx::query(AssertSqlSafe(query)).bind(order.uuid()).bind(after).bind(limit);
-    query.fetch_all(pool).await?.iter().map(Row::read).collect()
+    let rows = list_query(order, after, limit).build().fetch_all(pool).await?;
+    rows.iter().map(Row::read).collect()
+}
+
+/// What [`list`] asks, for whoever looks at how it is planned.
+#[must_use]
+pub fn list_query(order: OrderId, after: Position, limit: i64) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new("select ");
+    query.push(Row::COLUMNS.join(", ")).push(" from read_models.order_timeline where order_id = ");
+    query.push_bind(order.uuid()).push(" and position > ").push_bind(after);
+    query.push(" order by position limit ").push_bind(limit);
+    query
 }
 
 /// What the timeline tells after a position.
@@ -245,7 +256,7 @@ mod tests {
     use schemas::{inventory, order, payment, saga};
 
     use super::*;
-    use crate::given::{euro, given, order_id, placed, saga_started};
+    use crate::given::{euro, given, order_id, placed, record, saga_started};
 
     #[test]
     fn every_context_tells_of_the_order() {
@@ -275,6 +286,22 @@ mod tests {
         assert!(rows.iter().all(|row| row.order_id == order.uuid()));
         assert_eq!(rows[4].data.0.get(), "null");
         assert_eq!(rows[0].position, 1);
+    }
+
+    #[test]
+    fn an_entry_says_what_it_came_from() {
+        let mut event = record([placed(300)]).remove(0);
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        event.traceparent = Some(trace.to_owned());
+        let key = entry_id(event.position);
+        let row = OrderTimeline::evolve(None, key, &event).unwrap();
+        assert_eq!(row.traceparent.as_deref(), Some(trace));
+        assert_eq!(row.correlation_id, Some(event.correlation_id));
+        assert_eq!(
+            (row.command_id, row.causation_id),
+            (event.command_id.uuid(), event.causation_id)
+        );
+        assert_eq!(row.actor, "customer");
     }
 
     #[test]

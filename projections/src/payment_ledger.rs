@@ -4,11 +4,12 @@ use schemas::payment::{Event, Operation};
 use schemas::{Category, Currency, Fact, Money, OrderId, PaymentId, Recorded, RefundId, Timestamp};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::projection::{Keys, Projection};
-use crate::row::{AsText, Row as _};
+use crate::row::{self, AsText};
+use crate::walk::{self, List, Only, Part, Place, Placed};
 use crate::words::words;
 
 words! {
@@ -110,6 +111,8 @@ crate::table! {
         provider_ref: Option<String>,
         /// Everything that was asked of the provider, in order.
         transactions: Json<Vec<Transaction>>,
+        /// When its first event was recorded.
+        opened_at: Timestamp,
         /// When its last event was recorded.
         updated_at: Timestamp,
         /// The version of its stream.
@@ -144,6 +147,7 @@ impl Row {
             unwanted: false,
             provider_ref: None,
             transactions: Json(Vec::new()),
+            opened_at: at,
             updated_at: at,
             version: 0,
         }
@@ -301,7 +305,7 @@ pub struct PaymentLedger;
 
 impl Projection for PaymentLedger {
     const NAME: &'static str = "payment_ledger";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const CATEGORIES: &'static [Category] = &[Category::Payment];
     type Row = Row;
 
@@ -326,10 +330,44 @@ impl Projection for PaymentLedger {
 /// # Errors
 /// Where the database is away.
 pub async fn get(pool: &PgPool, payment: PaymentId) -> Result<Option<Row>, sqlx::Error> {
-    let columns = Row::COLUMNS.join(", ");
-    let query = format!("select {columns} from read_models.payment_ledger where payment_id = $1");
-    let query = sqlx::query(AssertSqlSafe(query)).bind(payment.uuid());
-    query.fetch_optional(pool).await?.as_ref().map(Row::read).transpose()
+    row::get(pool, PaymentLedger::NAME, payment.uuid()).await
+}
+
+impl Placed for Row {
+    fn place(&self) -> Place {
+        (self.opened_at, self.payment_id)
+    }
+}
+
+/// Which payments are wanted. What is absent does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// For this order.
+    pub order: Option<OrderId>,
+    /// In one of these states.
+    pub states: Vec<State>,
+}
+
+/// The payments of `part` that `filter` lets through, by the time at which they were opened.
+///
+/// # Errors
+/// Where the database is away.
+pub async fn list(pool: &PgPool, filter: &Filter, part: &Part) -> Result<Vec<Row>, sqlx::Error> {
+    walk::read(pool, list_query(filter, part)).await
+}
+
+/// What [`list`] asks, for whoever looks at how it is planned.
+#[must_use]
+pub fn list_query(filter: &Filter, part: &Part) -> QueryBuilder<Postgres> {
+    const PAYMENTS: List = List {
+        prefix: "",
+        from: "read_models.payment_ledger",
+        time: "opened_at",
+        id: "payment_id",
+    };
+    let order = filter.order.map(|order| Only::Id("order_id", order.uuid()));
+    let always: Vec<_> = order.into_iter().collect();
+    PAYMENTS.query::<Row>(&always, &Only::any("state", &filter.states), part)
 }
 
 #[cfg(test)]

@@ -14,19 +14,23 @@ use crate::projection::Projection;
 use crate::rebuild::{self, Rebuild, RebuildError, Rebuilt, Report};
 use crate::sample::Checked;
 use crate::{
-    drift, migrate, order_detail, order_summary, order_timeline, payment_ledger, saga_view,
+    customer_summary, drift, migrate, order_detail, order_search, order_sku, order_summary,
 };
-use crate::{shipment_tracking, stock_level};
+use crate::{order_timeline, payment_ledger, saga_view, sales, shipment_tracking, stock_level};
 
 /// Every read model.
-pub const ALL: [Entry; 7] = [
+pub const ALL: [Entry; 11] = [
     Entry::of::<order_summary::OrderSummary>(),
     Entry::of::<order_detail::OrderDetail>(),
     Entry::of::<order_timeline::OrderTimeline>(),
+    Entry::of::<order_sku::OrderSku>(),
+    Entry::of::<order_search::OrderSearch>(),
     Entry::of::<stock_level::StockLevel>(),
     Entry::of::<payment_ledger::PaymentLedger>(),
     Entry::of::<shipment_tracking::ShipmentTracking>(),
     Entry::of::<saga_view::SagaView>(),
+    Entry::of::<sales::Sales>(),
+    Entry::of::<customer_summary::CustomerSummary>(),
 ];
 
 type Running<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -12,7 +12,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{
     PgArgumentBuffer, PgArguments, PgHasArrayType, PgRow, PgTypeInfo, PgValueRef,
 };
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _};
 use uuid::Uuid;
 
 /// The schema that all read models live in.
@@ -180,6 +180,18 @@ where
     fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
         Ok(Self(value.as_str()?.parse()?))
     }
+}
+
+/// The row `key` of the read model `name`. Names come from our own code only.
+pub(crate) async fn get<R: Row>(
+    pool: &PgPool,
+    name: &str,
+    key: Uuid,
+) -> Result<Option<R>, sqlx::Error> {
+    let columns = R::COLUMNS.join(", ");
+    let query = format!("select {columns} from {SCHEMA}.{name} where {} = $1", R::COLUMNS[0]);
+    let query = sqlx::query(AssertSqlSafe(query)).bind(key);
+    query.fetch_optional(pool).await?.as_ref().map(R::read).transpose()
 }
 
 /// The statements that read and write the rows `R` of one table.

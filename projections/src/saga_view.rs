@@ -1,14 +1,15 @@
 //! One row per saga: where it is, what it asked for, what it waits for.
 
 use schemas::saga::Event;
-use schemas::{Category, CommandId, Fact, OrderId, Recorded, SagaId, Timestamp};
+use schemas::{Category, CommandId, Fact, OrderId, Recorded, SagaId, Text, Timestamp};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::projection::{Keys, Projection};
-use crate::row::Row as _;
+use crate::row;
+use crate::walk::{self, List, Only, Part, Place, Placed};
 use crate::words::words;
 
 words! {
@@ -249,23 +250,52 @@ impl Projection for SagaView {
 /// # Errors
 /// Where the database is away.
 pub async fn get(pool: &PgPool, saga: SagaId) -> Result<Option<Row>, sqlx::Error> {
-    let columns = Row::COLUMNS.join(", ");
-    let query = format!("select {columns} from read_models.saga_view where saga_id = $1");
-    let query = sqlx::query(AssertSqlSafe(query)).bind(saga.uuid());
-    query.fetch_optional(pool).await?.as_ref().map(Row::read).transpose()
+    row::get(pool, SagaView::NAME, saga.uuid()).await
 }
 
-/// The sagas about an order.
+impl Placed for Row {
+    fn place(&self) -> Place {
+        (self.started_at, self.saga_id)
+    }
+}
+
+/// Which sagas are wanted.
+#[derive(Debug, Clone, Default)]
+pub enum Filter {
+    /// All.
+    #[default]
+    Any,
+    /// In one of these states.
+    States(Vec<Text>),
+    /// That ended in one of these ways.
+    Outcomes(Vec<Text>),
+    /// That have not ended.
+    Running,
+    /// That cannot go on.
+    Parked,
+}
+
+/// The sagas of `part` that `filter` lets through, by the time at which they began.
 ///
 /// # Errors
 /// Where the database is away.
-pub async fn of_order(pool: &PgPool, order: OrderId) -> Result<Vec<Row>, sqlx::Error> {
-    let columns = Row::COLUMNS.join(", ");
-    let query = format!(
-        "select {columns} from read_models.saga_view where order_id = $1 order by started_at"
-    );
-    let query = sqlx::query(AssertSqlSafe(query)).bind(order.uuid());
-    query.fetch_all(pool).await?.iter().map(Row::read).collect()
+pub async fn list(pool: &PgPool, filter: &Filter, part: &Part) -> Result<Vec<Row>, sqlx::Error> {
+    walk::read(pool, list_query(filter, part)).await
+}
+
+/// What [`list`] asks, for whoever looks at how it is planned.
+#[must_use]
+pub fn list_query(filter: &Filter, part: &Part) -> QueryBuilder<Postgres> {
+    const SAGAS: List =
+        List { prefix: "", from: "read_models.saga_view", time: "started_at", id: "saga_id" };
+    let (always, either) = match filter {
+        Filter::Any => (vec![], vec![]),
+        Filter::States(states) => (vec![], Only::any("state", states)),
+        Filter::Outcomes(outcomes) => (vec![], Only::any("outcome", outcomes)),
+        Filter::Running => (vec![Only::That("outcome is null")], vec![]),
+        Filter::Parked => (vec![Only::That("parked is not null")], vec![]),
+    };
+    SAGAS.query::<Row>(&always, &either, part)
 }
 
 #[cfg(test)]

@@ -7,11 +7,12 @@ use schemas::{
 };
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::projection::{Keys, Projection};
 use crate::row::{AsText, Row as _};
+use crate::walk::{self, List, Only, Part, Place, Placed};
 use crate::words::words;
 
 words! {
@@ -90,6 +91,8 @@ crate::table! {
         handed_over_at: Option<Timestamp>,
         /// When it arrived, by the carrier's word.
         delivered_at: Option<Timestamp>,
+        /// When its first event was recorded.
+        opened_at: Timestamp,
         /// When its last event was recorded.
         updated_at: Timestamp,
         /// The version of its stream.
@@ -132,6 +135,7 @@ impl Row {
             packed_at: None,
             handed_over_at: None,
             delivered_at: None,
+            opened_at: at,
             updated_at: at,
             version: 0,
         }
@@ -201,7 +205,7 @@ pub struct ShipmentTracking;
 
 impl Projection for ShipmentTracking {
     const NAME: &'static str = "shipment_tracking";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const CATEGORIES: &'static [Category] = &[Category::Shipping];
     type Row = Row;
 
@@ -220,18 +224,52 @@ impl Projection for ShipmentTracking {
     }
 }
 
+impl Placed for Row {
+    fn place(&self) -> Place {
+        (self.opened_at, self.fulfilment_id)
+    }
+}
+
+/// The fulfilment orders of `part` in one of `statuses`, by the time at which they were opened; in
+/// any, where there are none.
+///
+/// # Errors
+/// Where the database is away.
+pub async fn list(
+    pool: &PgPool,
+    statuses: &[Status],
+    part: &Part,
+) -> Result<Vec<Row>, sqlx::Error> {
+    walk::read(pool, list_query(statuses, part)).await
+}
+
+/// What [`list`] asks, for whoever looks at how it is planned.
+#[must_use]
+pub fn list_query(statuses: &[Status], part: &Part) -> QueryBuilder<Postgres> {
+    const SHIPMENTS: List = List {
+        prefix: "",
+        from: "read_models.shipment_tracking",
+        time: "opened_at",
+        id: "fulfilment_id",
+    };
+    SHIPMENTS.query::<Row>(&[], &Only::any("status", statuses), part)
+}
+
 /// What is sent for an order.
 ///
 /// # Errors
 /// Where the database is away.
-pub async fn list(pool: &PgPool, order: OrderId) -> Result<Vec<Row>, sqlx::Error> {
-    let columns = Row::COLUMNS.join(", ");
-    let query = format!(
-        "select {columns} from read_models.shipment_tracking \
-         where order_id = $1 order by fulfilment_id"
-    );
-    let query = sqlx::query(AssertSqlSafe(query)).bind(order.uuid());
-    query.fetch_all(pool).await?.iter().map(Row::read).collect()
+pub async fn of_order(pool: &PgPool, order: OrderId) -> Result<Vec<Row>, sqlx::Error> {
+    walk::read(pool, of_order_query(order)).await
+}
+
+/// What [`of_order`] asks, for whoever looks at how it is planned.
+#[must_use]
+pub fn of_order_query(order: OrderId) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new("select ");
+    query.push(Row::COLUMNS.join(", ")).push(" from read_models.shipment_tracking");
+    query.push(" where order_id = ").push_bind(order.uuid()).push(" order by fulfilment_id");
+    query
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
-//! One row per sku: how many there are, and how many of them are spoken for.
+//! One row per sku: how many there are, how many of them are spoken for, how many are to come.
+
+use std::collections::BTreeMap;
 
 use schemas::inventory::{Event, stock_stream};
-use schemas::{Category, Fact, Recorded, Sku, Timestamp};
-use sqlx::{AssertSqlSafe, PgPool};
+use schemas::{Category, Fact, Recorded, Sku, Text, Timestamp};
+use sqlx::types::Json;
+use sqlx::{PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::projection::{Keys, Projection};
-use crate::row::{AsText, Row as _};
+use crate::row::{self, AsText, Row as _};
 
 crate::table! {
     /// The stock of one sku.
@@ -21,6 +24,10 @@ crate::table! {
         reserved: i64,
         /// How many can still be ordered.
         available: i64,
+        /// How many are announced and have not come yet.
+        incoming: i64,
+        /// The same, by the reference under which they were announced.
+        expected: Json<BTreeMap<Text, u32>>,
         /// When its last event was recorded.
         updated_at: Timestamp,
         /// The version of its stream.
@@ -34,55 +41,90 @@ pub struct StockLevel;
 
 impl Projection for StockLevel {
     const NAME: &'static str = "stock_level";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const CATEGORIES: &'static [Category] = &[Category::Inventory];
     type Row = Row;
 
     fn keys(event: &Recorded) -> Keys {
-        match change(event) {
+        match sku(event) {
             Some(_) => Keys::One(event.stream.id),
             None => Keys::None,
         }
     }
 
     fn evolve(row: Option<Row>, key: Uuid, event: &Recorded) -> Option<Row> {
-        let (sku, on_hand, reserved) = change(event)?;
-        let row = row.unwrap_or_else(|| Row {
-            stock_id: key,
-            sku: AsText(sku.clone()),
-            on_hand: 0,
-            reserved: 0,
-            available: 0,
-            updated_at: event.recorded_at,
-            version: 0,
-        });
-        let (on_hand, reserved) = (row.on_hand + on_hand, row.reserved + reserved);
-        Some(Row {
-            on_hand,
-            reserved,
-            available: on_hand - reserved,
-            updated_at: event.recorded_at,
-            version: event.version,
-            ..row
-        })
+        let Fact::Inventory(fact) = &event.fact else { return row };
+        let mut row = match row {
+            Some(row) => row,
+            None => Row::of(key, sku(event)?.clone(), event.recorded_at),
+        };
+        row.count(fact);
+        row.announce(fact);
+        row.available = row.on_hand - row.reserved;
+        Some(Row { updated_at: event.recorded_at, version: event.version, ..row })
     }
 }
 
-/// Of which sku, how many more are in the house, and how many more are held.
-fn change(event: &Recorded) -> Option<(&Sku, i64, i64)> {
+impl Row {
+    fn of(key: Uuid, sku: Sku, at: Timestamp) -> Self {
+        Self {
+            stock_id: key,
+            sku: AsText(sku),
+            on_hand: 0,
+            reserved: 0,
+            available: 0,
+            incoming: 0,
+            expected: Json(BTreeMap::new()),
+            updated_at: at,
+            version: 0,
+        }
+    }
+
+    fn count(&mut self, fact: &Event) {
+        match fact {
+            Event::StockReceived { quantity, .. } | Event::StockReturned { quantity, .. } => {
+                self.on_hand += i64::from(quantity.get());
+            }
+            Event::StockAdjusted { delta, .. } => self.on_hand += i64::from(*delta),
+            Event::StockReserved { quantity, .. } => self.reserved += i64::from(quantity.get()),
+            Event::StockReleased { quantity, .. } => self.reserved -= i64::from(quantity.get()),
+            Event::StockCommitted { quantity, .. } => {
+                self.on_hand -= i64::from(quantity.get());
+                self.reserved -= i64::from(quantity.get());
+            }
+            _ => {}
+        }
+    }
+
+    fn announce(&mut self, fact: &Event) {
+        let (reference, left) = match fact {
+            Event::StockExpected { reference, quantity, .. } => (reference, *quantity),
+            Event::StockReceived { reference: Some(reference), quantity, .. } => {
+                let announced = self.expected.0.get(reference).copied().unwrap_or_default();
+                (reference, announced.saturating_sub(quantity.get()))
+            }
+            _ => return,
+        };
+        match left {
+            0 => self.expected.0.remove(reference),
+            _ => self.expected.0.insert(reference.clone(), left),
+        };
+        self.incoming = self.expected.0.values().copied().map(i64::from).sum();
+    }
+}
+
+/// The sku whose stock `event` is about, if it is about any.
+fn sku(event: &Recorded) -> Option<&Sku> {
     let Fact::Inventory(fact) = &event.fact else { return None };
     match fact {
-        Event::StockReceived { sku, quantity, .. } | Event::StockReturned { sku, quantity, .. } => {
-            Some((sku, quantity.get().into(), 0))
-        }
-        Event::StockAdjusted { sku, delta, .. } => Some((sku, i64::from(*delta), 0)),
-        Event::StockReserved { sku, quantity, .. } => Some((sku, 0, quantity.get().into())),
-        Event::StockReleased { sku, quantity, .. } => Some((sku, 0, -i64::from(quantity.get()))),
-        Event::StockCommitted { sku, quantity, .. } => {
-            let units = i64::from(quantity.get());
-            Some((sku, -units, -units))
-        }
-        Event::OversellRecorded { sku, .. } => Some((sku, 0, 0)),
+        Event::StockExpected { sku, .. }
+        | Event::StockReceived { sku, .. }
+        | Event::StockReturned { sku, .. }
+        | Event::StockAdjusted { sku, .. }
+        | Event::StockReserved { sku, .. }
+        | Event::StockReleased { sku, .. }
+        | Event::StockCommitted { sku, .. }
+        | Event::OversellRecorded { sku, .. } => Some(sku),
         Event::Reserved { .. }
         | Event::PartiallyReserved { .. }
         | Event::ReservationRejected { .. }
@@ -97,24 +139,35 @@ fn change(event: &Recorded) -> Option<(&Sku, i64, i64)> {
 /// # Errors
 /// Where the database is away.
 pub async fn get(pool: &PgPool, sku: &Sku) -> Result<Option<Row>, sqlx::Error> {
-    let columns = Row::COLUMNS.join(", ");
-    let query = format!("select {columns} from read_models.stock_level where stock_id = $1");
-    let query = sqlx::query(AssertSqlSafe(query)).bind(stock_stream(sku).id);
-    query.fetch_optional(pool).await?.as_ref().map(Row::read).transpose()
+    row::get(pool, StockLevel::NAME, stock_stream(sku).id).await
 }
 
-/// At most `limit` skus after `after`, sorted by sku.
+/// At most `limit` skus after `after`, sorted by sku; with `out` only those of which nothing can
+/// be ordered.
 ///
 /// # Errors
 /// Where the database is away.
-pub async fn list(pool: &PgPool, after: Option<&str>, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
-    let columns = Row::COLUMNS.join(", ");
-    let query = format!(
-        "select {columns} from read_models.stock_level \
-         where sku collate \"C\" > $1 order by sku collate \"C\" limit $2"
-    );
-    let query = sqlx::query(AssertSqlSafe(query)).bind(after.unwrap_or_default()).bind(limit);
-    query.fetch_all(pool).await?.iter().map(Row::read).collect()
+pub async fn list(
+    pool: &PgPool,
+    out: bool,
+    after: Option<&str>,
+    limit: i64,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let rows = list_query(out, after, limit).build().fetch_all(pool).await?;
+    rows.iter().map(Row::read).collect()
+}
+
+/// What [`list`] asks, for whoever looks at how it is planned.
+#[must_use]
+pub fn list_query(out: bool, after: Option<&str>, limit: i64) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new("select ");
+    query.push(Row::COLUMNS.join(", ")).push(" from read_models.stock_level");
+    query.push(" where sku collate \"C\" > ").push_bind(after.unwrap_or_default().to_owned());
+    if out {
+        query.push(" and available <= 0");
+    }
+    query.push(" order by sku collate \"C\" limit ").push_bind(limit);
+    query
 }
 
 #[cfg(test)]
@@ -145,6 +198,37 @@ mod tests {
         assert_eq!(after(&story[..3]), (10, 3, 7));
         assert_eq!(after(&story[..4]), (7, 0, 7));
         assert_eq!(after(&story), (5, 0, 5));
+    }
+
+    #[test]
+    fn what_is_announced_is_incoming_until_it_comes() {
+        let (sku, text) = ("mug".parse::<Sku>().unwrap(), |text: &str| text.parse().unwrap());
+        let expect = |quantity, reference| {
+            let (sku, reference) = (sku.clone(), text(reference));
+            Event::StockExpected { sku, quantity, reference }
+        };
+        let receive = |units, reference: Option<&str>| {
+            let (sku, quantity) = (sku.clone(), Quantity::new(units).unwrap());
+            Event::StockReceived { sku, quantity, reference: reference.map(text) }
+        };
+        let story = [
+            expect(10, "PO-1"),
+            expect(5, "PO-2"),
+            receive(4, Some("PO-1")),
+            receive(7, None),
+            expect(2, "PO-2"),
+            receive(9, Some("PO-1")),
+            expect(0, "PO-2"),
+        ];
+        let after = |events: usize| {
+            let facts = story[..events].iter().cloned().map(Fact::Inventory);
+            let row = given::<StockLevel>(facts).one();
+            (row.incoming, row.on_hand, row.available)
+        };
+        let told = [10, 15, 11, 11, 8, 2, 0];
+        assert_eq!((1..=7).map(|n| after(n).0).collect::<Vec<_>>(), told);
+        assert_eq!(after(2), (15, 0, 0));
+        assert_eq!(after(7), (0, 20, 20));
     }
 
     #[test]

@@ -32,7 +32,8 @@ macro_rules! words {
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 let mut all = Self::ALL.iter().copied();
-                all.find(|word| word.as_str() == text).ok_or($crate::words::UnknownWord)
+                let known = &[$($word),+];
+                all.find(|word| word.as_str() == text).ok_or($crate::words::UnknownWord { known })
             }
         }
 
@@ -54,5 +55,8 @@ pub(crate) use words;
 
 /// A text is not one of the words that were expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not one of the known words")]
-pub struct UnknownWord;
+#[error("not one of: {}", known.join(", "))]
+pub struct UnknownWord {
+    /// The words that were.
+    pub known: &'static [&'static str],
+}

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use event_store::{History, Vault, VaultError};
 use projections::{Freshness, WaitError};
 use schemas::{Personal, PersonalData, Position};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use uuid::Uuid;
 use web::{
@@ -39,6 +39,13 @@ pub(crate) struct Wanted {
     /// Whether an older answer is better than none.
     lenient: bool,
     known: IfNoneMatch,
+}
+
+/// A filter that is either asked for, as `true`, or left out.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(crate) enum Yes {
+    #[serde(rename = "true")]
+    Yes,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Wanted {
@@ -105,14 +112,11 @@ impl Api {
         stream: Option<Uuid>,
         wanted: &Wanted,
     ) -> Result<ProjectionPosition, Problem> {
-        let position = match self.reached(name, stream, wanted).await? {
-            Some(position) => position,
-            None => {
-                let position = self.freshness.position(name, stream).await;
-                position.map_err(|error| database(&error))?
-            }
-        };
-        Ok(ProjectionPosition(position))
+        if let Some(position) = self.reached(name, stream, wanted).await? {
+            return Ok(ProjectionPosition(position));
+        }
+        let position = self.freshness.position(name, stream).await;
+        position.map(ProjectionPosition).map_err(|error| database(&error))
     }
 
     /// The same where the caller asked for a position; for who learns it with what is read.

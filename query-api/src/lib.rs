@@ -9,8 +9,10 @@
 //! and the shape of its answer; 3. a line in [`router`].
 
 mod api;
+mod customer;
 mod follow;
 mod health;
+mod listing;
 mod log_events;
 mod order;
 mod order_events;
@@ -20,6 +22,7 @@ mod payment;
 mod pool;
 mod projection;
 mod saga;
+mod sales;
 mod shipment;
 mod sse;
 mod stock;
@@ -68,11 +71,13 @@ pub fn router(config: Config) -> Router {
     let checks = health::checks(pool.clone());
     let routes = Router::new()
         .merge(order_list::routes())
+        .merge(customer::routes())
         .merge(order::routes())
         .merge(shipment::routes())
         .merge(stock::routes())
         .merge(payment::routes())
         .merge(saga::routes())
+        .merge(sales::routes())
         .merge(projection::routes())
         .merge(parked::routes())
         .merge(stream::routes())
@@ -94,6 +99,11 @@ mod tests {
 
     /// Asks a query API whose database is nowhere.
     async fn ask(path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+        let (status, problem) = problem(path, headers).await;
+        (status, problem["code"].as_str().unwrap_or_default().to_owned())
+    }
+
+    async fn problem(path: &str, headers: &[(&str, &str)]) -> (u16, serde_json::Value) {
         let pool = PgPoolOptions::new()
             .acquire_timeout(std::time::Duration::from_millis(100))
             .connect_lazy("postgres://nobody@127.0.0.1:1/nowhere")
@@ -117,8 +127,7 @@ mod tests {
         let response = router(config).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         let status = response.status().as_u16();
         let body = axum::body::to_bytes(response.into_body(), 64 * 1024).await.unwrap();
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        (status, body["code"].as_str().unwrap_or_default().to_owned())
+        (status, serde_json::from_slice(&body).unwrap())
     }
 
     #[tokio::test]
@@ -130,6 +139,13 @@ mod tests {
             ("/v1/orders?filter[status]=", 400, "invalid_parameter"),
             ("/v1/orders?filter[customer]=ord_1", 400, "invalid_parameter"),
             ("/v1/orders?filter[placed_at][gte]=yesterday", 400, "invalid_parameter"),
+            ("/v1/orders?filter[day]=2026-11-31", 400, "invalid_parameter"),
+            ("/v1/orders?filter[sku]=a%20b", 400, "invalid_parameter"),
+            ("/v1/orders?filter[sku]=mug&filter[status]=pending", 400, "invalid_parameter"),
+            ("/v1/orders?filter[sku]=mug&filter[q]=mug", 400, "invalid_parameter"),
+            ("/v1/orders?filter[q]=mug&filter[status]=pending", 400, "invalid_parameter"),
+            ("/v1/orders?filter[q]=", 400, "invalid_parameter"),
+            ("/v1/orders?filter[q]=ab", 400, "invalid_parameter"),
             ("/v1/orders?sort=total", 400, "invalid_parameter"),
             ("/v1/orders?limit=0", 400, "invalid_parameter"),
             ("/v1/orders?limit=201", 400, "invalid_parameter"),
@@ -140,8 +156,34 @@ mod tests {
             (&format!("/v1/orders/ord_{digits}/events?page=2"), 400, "invalid_parameter"),
             (&format!("/v1/orders/ord_{digits}/events?cursor=zz"), 400, "cursor_mismatch"),
             (&format!("/v1/orders/ord_{digits}/shipments?limit=2"), 400, "invalid_parameter"),
+            ("/v1/customers/ord_1", 400, "invalid_id"),
+            ("/v1/customers/ord_1/orders", 400, "invalid_id"),
+            (
+                &format!("/v1/customers/usr_{digits}/orders?filter[colour]=red"),
+                400,
+                "invalid_parameter",
+            ),
+            (
+                &format!("/v1/customers/usr_{digits}/orders?filter[customer]=usr_{digits}"),
+                400,
+                "invalid_parameter",
+            ),
+            ("/v1/stock?filter[out]=false", 400, "invalid_parameter"),
             ("/v1/stock/a%20b", 400, "invalid_id"),
             ("/v1/stock?cursor=zz", 400, "cursor_mismatch"),
+            ("/v1/payments?filter[state]=lost", 400, "invalid_parameter"),
+            ("/v1/payments?filter[order]=pay_1", 400, "invalid_parameter"),
+            ("/v1/payments?sort=amount", 400, "invalid_parameter"),
+            ("/v1/shipments?filter[status]=lost", 400, "invalid_parameter"),
+            ("/v1/shipments?cursor=zz", 400, "cursor_mismatch"),
+            ("/v1/sagas?filter[older_than]=3600", 400, "invalid_parameter"),
+            ("/v1/sagas?filter[parked]=maybe", 400, "invalid_parameter"),
+            ("/v1/sagas?filter[parked]=true&filter[state]=paying", 400, "invalid_parameter"),
+            ("/v1/sagas?filter[state]=", 400, "invalid_parameter"),
+            ("/v1/sales?filter[day][gte]=monday", 400, "invalid_parameter"),
+            ("/v1/sales?filter[currency]=XXX", 400, "invalid_parameter"),
+            ("/v1/sales?filter[sku]=", 400, "invalid_parameter"),
+            ("/v1/sales?cursor=zz", 400, "cursor_mismatch"),
             ("/v1/payments/x", 400, "invalid_id"),
             ("/v1/sagas/x", 400, "invalid_id"),
             ("/v1/nothing", 404, "not_found"),
@@ -154,6 +196,33 @@ mod tests {
             let (status, code) = ask("/v1/orders", &[("min-position", position)]).await;
             assert_eq!((status, code.as_str()), (400, "invalid_header"), "{position}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_filter_that_is_refused_is_named() {
+        for (path, parameter) in [
+            ("/v1/orders?filter[status]=pending,lost", "filter[status]"),
+            ("/v1/orders?filter[day]=2026-11-31", "filter[day]"),
+            ("/v1/orders?filter[sku]=a%20b", "filter[sku]"),
+            ("/v1/orders?filter[q]=ab", "filter[q]"),
+            ("/v1/orders?filter[q]=mug&filter[status]=pending", "filter[q]"),
+            ("/v1/orders?filter[sku]=mug&filter[q]=mug", "filter[sku]"),
+            ("/v1/stock?filter[out]=false", "filter[out]"),
+            ("/v1/payments?filter[state]=lost", "filter[state]"),
+            ("/v1/payments?filter[order]=pay_1", "filter[order]"),
+            ("/v1/shipments?filter[status]=lost", "filter[status]"),
+            ("/v1/sagas?filter[older_than]=3600", "filter[older_than]"),
+            ("/v1/sagas?filter[parked]=true&filter[state]=paying", "filter[parked]"),
+            ("/v1/sales?filter[day][gte]=monday", "filter[day][gte]"),
+            ("/v1/sales?filter[currency]=XXX", "filter[currency]"),
+        ] {
+            let (status, problem) = problem(path, &[]).await;
+            assert_eq!(status, 400, "{path}: {problem}");
+            assert_eq!(problem["errors"][0]["parameter"], parameter, "{path}: {problem}");
+        }
+        let (_, problem) = problem("/v1/orders?filter[status]=lost", &[]).await;
+        let detail = problem["errors"][0]["detail"].as_str().unwrap();
+        assert!(detail.contains("pending, confirmed"), "{detail}");
     }
 
     #[tokio::test]

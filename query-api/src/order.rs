@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use projections::order_detail::{self, Row};
+use projections::order_detail::{self, Quantities, Row};
 use projections::order_progress::{FulfilmentStatus, PaymentStatus, Status};
 use projections::order_timeline::{self, Data};
 use schemas::order::{CancelReason, Line, RejectReason, Shortage};
@@ -77,6 +77,7 @@ struct Priced {
     #[serde(flatten)]
     line: Line,
     total: Option<Money>,
+    quantities: Quantities,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,9 +112,11 @@ impl Links {
 
 impl Detail {
     fn of(row: Row, shipping_address: Option<Address>) -> Self {
+        let progress = row.goods();
         let price = |line: Line| {
             let total = line.unit_price.times(line.quantity.get()).ok();
-            Priced { line, total }
+            let quantities = progress.of(line.quantity);
+            Priced { line, total, quantities }
         };
         Self {
             id: row.id(),
@@ -217,6 +220,10 @@ pub(crate) struct Entry {
     command_id: CommandId,
     /// The event or command that led to it.
     causation_id: Uuid,
+    /// The conversation that it belongs to.
+    correlation_id: Option<Uuid>,
+    /// W3C trace context of the request that it came from.
+    traceparent: Option<String>,
     data: Data,
 }
 
@@ -233,6 +240,8 @@ impl Entry {
             actor: row.actor,
             command_id: CommandId::new(row.command_id),
             causation_id: row.causation_id,
+            correlation_id: row.correlation_id,
+            traceparent: row.traceparent,
             data: row.data,
         }
     }

@@ -1,21 +1,26 @@
-//! `GET /v1/orders`: lists of orders, filtered, sorted and paged.
+//! `GET /v1/orders` and `GET /v1/customers/{customer_id}/orders`: lists of orders, filtered, sorted
+//! and paged.
 
 use axum::Router;
 use axum::extract::{OriginalUri, State};
-use axum::response::{IntoResponse, Response};
+use axum::http::Uri;
+use axum::response::Response;
 use axum::routing::get;
-use chrono::DateTime;
 use projections::order_progress::{FulfilmentStatus, PaymentStatus, Status};
-use projections::order_summary::{self, Filter, Place, Row, Sort};
-use schemas::{CustomerId, Money, OrderId, Timestamp, Version};
-use serde::{Deserialize, Deserializer, Serialize, de};
-use uuid::Uuid;
-use web::{Cursors, Page, Problem, Query};
+use projections::order_search::{self, Search};
+use projections::order_sku;
+use projections::order_summary::{self, Filter, Row};
+use schemas::{CustomerId, Money, OrderId, Sku, Timestamp, Version};
+use serde::{Deserialize, Serialize};
+use web::{PathId, Problem, Query};
 
 use crate::api::{Api, Wanted, database};
+use crate::listing::{Day, Listing, sorted, words};
 
 pub(crate) fn routes() -> Router<Api> {
-    Router::new().route("/v1/orders", get(list))
+    Router::new()
+        .route("/v1/orders", get(all))
+        .route("/v1/customers/{customer_id}/orders", get(of_customer))
 }
 
 /// What may be asked of the list.
@@ -25,8 +30,15 @@ struct Asked {
     #[serde(rename = "filter[customer]")]
     customer: Option<CustomerId>,
     /// One or several, with commas between them.
-    #[serde(rename = "filter[status]", default, deserialize_with = "statuses")]
+    #[serde(rename = "filter[status]", default, deserialize_with = "words")]
     statuses: Vec<Status>,
+    #[serde(rename = "filter[sku]")]
+    sku: Option<Sku>,
+    /// Free text.
+    #[serde(rename = "filter[q]")]
+    text: Option<String>,
+    #[serde(rename = "filter[day]")]
+    day: Option<Day>,
     #[serde(rename = "filter[placed_at][gte]")]
     placed_from: Option<Timestamp>,
     #[serde(rename = "filter[placed_at][lt]")]
@@ -37,112 +49,107 @@ struct Asked {
     cursor: Option<String>,
 }
 
-/// A minus turns the order round.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-enum Sorted {
-    #[serde(rename = "placed_at")]
-    Ascending,
-    #[default]
-    #[serde(rename = "-placed_at")]
-    Descending,
-}
+sorted!("placed_at", "-placed_at");
 
-fn statuses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Status>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let words = text.split(',').map(str::trim);
-    let known = || Status::ALL.iter().map(|status| status.as_str()).collect::<Vec<_>>().join(", ");
-    words
-        .map(|word| word.parse().map_err(|_| de::Error::custom(format!("expected {}", known()))))
-        .collect()
+/// How the orders are found. Each way is an index of its own, so there is one at a time.
+#[derive(Debug)]
+enum Way {
+    Filter(Filter),
+    Sku(Sku),
+    Search(Search),
 }
 
 impl Asked {
-    /// The query that a cursor belongs to, in one spelling.
+    /// The filters that a cursor belongs to, in one spelling.
     fn binding(&self) -> String {
-        let Self { customer, statuses, placed_from, placed_before, sort, .. } = self;
+        let Self { customer, statuses, sku, text, day, placed_from, placed_before, .. } = self;
         let mut statuses: Vec<_> = statuses.iter().map(|status| status.as_str()).collect();
         statuses.sort_unstable();
-        format!("orders {customer:?} {statuses:?} {placed_from:?} {placed_before:?} {sort:?}")
+        format!(
+            "orders {customer:?} {statuses:?} {sku:?} {text:?} {day:?} \
+             {placed_from:?} {placed_before:?}"
+        )
+    }
+
+    fn from(&self) -> Option<Timestamp> {
+        self.placed_from.max(self.day.map(Day::begins))
+    }
+
+    fn before(&self) -> Option<Timestamp> {
+        let ends = [self.placed_before, self.day.map(Day::ends)];
+        ends.into_iter().flatten().min()
+    }
+
+    fn way(&self) -> Result<Way, Problem> {
+        let filtered = self.customer.is_some() || !self.statuses.is_empty();
+        let alone = |name: &'static str, others: bool| {
+            let detail = "this filter goes with filter[day] and filter[placed_at] only";
+            let problem = || Problem::invalid_parameter(name, "not_combinable", detail);
+            if others { Err(problem()) } else { Ok(()) }
+        };
+        match (&self.sku, &self.text) {
+            (None, None) => {
+                let Self { customer, statuses, .. } = self;
+                Ok(Way::Filter(Filter { customer: *customer, statuses: statuses.clone() }))
+            }
+            (Some(sku), text) => {
+                alone("filter[sku]", filtered || text.is_some())?;
+                Ok(Way::Sku(sku.clone()))
+            }
+            (None, Some(text)) => {
+                alone("filter[q]", filtered)?;
+                let search = text.parse().map_err(|error: order_search::SearchError| {
+                    Problem::invalid_parameter("filter[q]", "invalid", error.to_string())
+                })?;
+                Ok(Way::Search(search))
+            }
+        }
     }
 }
 
-/// Where a page ends, and which way the cursor goes from there.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Key {
-    /// Microseconds since 1970.
-    placed_at: i64,
-    order_id: Uuid,
-    back: bool,
-}
-
-impl Key {
-    fn of(row: &Row, back: bool) -> Self {
-        Self { placed_at: row.placed_at.timestamp_micros(), order_id: row.order_id, back }
-    }
-
-    fn place(self) -> Option<Place> {
-        Some((DateTime::from_timestamp_micros(self.placed_at)?, self.order_id))
-    }
-}
-
-async fn list(
+async fn all(
     State(api): State<Api>,
     OriginalUri(uri): OriginalUri,
     Query(asked): Query<Asked>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
-    let limit = web::rows(asked.limit)?;
-    let binding = asked.binding();
-    let key = asked.cursor.as_deref().map(|cursor| api.cursors.open::<Key>(&binding, cursor));
-    let key = key.transpose()?;
-    let filter = Filter {
-        customer: asked.customer,
-        statuses: asked.statuses,
-        placed_from: asked.placed_from,
-        placed_before: asked.placed_before,
-    };
-    let back = key.is_some_and(|key| key.back);
-    let sort = match (asked.sort, back) {
-        (Sorted::Ascending, false) | (Sorted::Descending, true) => Sort::PlacedAscending,
-        (Sorted::Descending, false) | (Sorted::Ascending, true) => Sort::PlacedDescending,
-    };
-    let seen = api.fresh("order_summary", &wanted).await?;
-    let after = key.and_then(Key::place);
-    // One more than asked for tells whether there is another page.
-    let rows = order_summary::list(&api.pool, &filter, sort, after, i64::from(limit) + 1).await;
-    let cut = Cut::new(rows.map_err(|error| database(&error))?, limit as usize, key);
-    let page = cut.page(&api.cursors, &binding).map_err(|error| Problem::internal(&error))?;
-    Ok((seen, page.linked(&uri)).into_response())
+    list(&api, &uri, asked, &wanted).await
 }
 
-/// A page of rows, and whether there are others on either side.
-struct Cut {
-    rows: Vec<Row>,
-    more_before: bool,
-    more_after: bool,
+async fn of_customer(
+    State(api): State<Api>,
+    OriginalUri(uri): OriginalUri,
+    PathId(customer): PathId<CustomerId>,
+    Query(asked): Query<Asked>,
+    wanted: Wanted,
+) -> Result<Response, Problem> {
+    if asked.customer.is_some() {
+        let detail = "the path names the customer already";
+        return Err(Problem::invalid_parameter("filter[customer]", "not_combinable", detail));
+    }
+    list(&api, &uri, Asked { customer: Some(customer), ..asked }, &wanted).await
 }
 
-impl Cut {
-    fn new(mut rows: Vec<Row>, limit: usize, key: Option<Key>) -> Self {
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        match key {
-            Some(Key { back: true, .. }) => {
-                rows.reverse();
-                Self { rows, more_before: more, more_after: true }
-            }
-            _ => Self { rows, more_before: key.is_some(), more_after: more },
+async fn list(api: &Api, uri: &Uri, asked: Asked, wanted: &Wanted) -> Result<Response, Problem> {
+    let way = asked.way()?;
+    let cursor = asked.cursor.as_deref();
+    let listing = Listing::asked(api, &asked.binding(), asked.sort, asked.limit, cursor)?;
+    let part = listing.part(asked.from(), asked.before());
+    let mut seen = api.fresh("order_summary", wanted).await?;
+    // What another read model finds is shown as the summary has it: the older one counts.
+    let rows = match way {
+        Way::Filter(filter) => order_summary::list(&api.pool, &filter, &part).await,
+        Way::Sku(sku) => {
+            seen = seen.min(api.fresh("order_sku", wanted).await?);
+            order_sku::list(&api.pool, &sku, &part).await
         }
-    }
-
-    fn page(self, cursors: &Cursors, binding: &str) -> Result<Page<Summary>, serde_json::Error> {
-        let seal = |row: Option<&Row>, back| {
-            row.map(|row| cursors.seal(binding, &Key::of(row, back))).transpose()
-        };
-        let next = seal(self.rows.last().filter(|_| self.more_after), false)?;
-        let previous = seal(self.rows.first().filter(|_| self.more_before), true)?;
-        Ok(Page::new(self.rows.iter().map(Summary::of).collect(), next, previous))
-    }
+        Way::Search(search) => {
+            seen = seen.min(api.fresh("order_search", wanted).await?);
+            order_search::list(&api.pool, &search, &part).await
+        }
+    };
+    let rows = rows.map_err(|error| database(&error))?;
+    listing.answer(api, seen, uri, rows, |row| Summary::of(&row))
 }
 
 /// An order in a list.
@@ -198,78 +205,41 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
-    use projections::row::AsText;
-    use schemas::Currency;
-
     use super::*;
 
-    fn row(number: u8) -> Row {
-        let at = DateTime::from_timestamp_micros(i64::from(number)).unwrap();
-        Row {
-            order_id: Uuid::from_u128(number.into()),
-            customer: Uuid::nil(),
-            status: AsText(Status::Pending),
-            payment_status: AsText(PaymentStatus::None),
-            fulfilment_status: AsText(FulfilmentStatus::Unfulfilled),
-            line_count: 1,
-            currency: AsText(Currency::EUR),
-            total: 100,
-            captured: 0,
-            refunded: 0,
-            confirmed: false,
-            placed_at: at,
-            updated_at: at,
-            version: 1,
-        }
-    }
-
-    fn numbers(cut: &Cut) -> Vec<u128> {
-        cut.rows.iter().map(|row| row.order_id.as_u128()).collect()
-    }
-
     #[test]
-    fn the_first_page_has_nothing_before_it() {
-        let cut = Cut::new(vec![row(3), row(2), row(1)], 2, None);
-        assert_eq!(numbers(&cut), [3, 2]);
-        assert!(cut.more_after && !cut.more_before);
-        let all = Cut::new(vec![row(2), row(1)], 2, None);
-        assert!(!all.more_after && !all.more_before);
-    }
-
-    #[test]
-    fn a_page_before_another_is_turned_round() {
-        let key = Some(Key::of(&row(2), true));
-        let cut = Cut::new(vec![row(3), row(4), row(5)], 2, key);
-        assert_eq!(numbers(&cut), [4, 3]);
-        assert!(cut.more_after && cut.more_before);
-    }
-
-    #[test]
-    fn a_page_after_another_has_something_before_it() {
-        let key = Some(Key::of(&row(4), false));
-        let cut = Cut::new(vec![row(3)], 2, key);
-        assert!(cut.more_before && !cut.more_after);
-        let page = cut.page(&Cursors::new(b"secret"), "orders").unwrap();
-        assert!(page.page.prev_cursor.is_some() && page.page.next_cursor.is_none());
-    }
-
-    #[test]
-    fn a_cursor_is_bound_to_filter_and_sort_and_not_to_the_limit() {
-        let asked = |sort, limit, statuses: &[Status]| {
+    fn a_cursor_is_bound_to_the_filter_and_not_to_the_limit() {
+        let asked = |limit, statuses: &[Status]| {
             let statuses = statuses.to_vec();
-            Asked { statuses, sort, limit, ..Asked::default() }.binding()
+            Asked { statuses, limit, ..Asked::default() }.binding()
         };
         let both = [Status::Pending, Status::Rejected];
         let turned = [Status::Rejected, Status::Pending];
-        let first = asked(Sorted::Descending, Some(2), &both);
-        assert_eq!(first, asked(Sorted::Descending, None, &turned));
-        assert_ne!(first, asked(Sorted::Ascending, Some(2), &both));
-        assert_ne!(first, asked(Sorted::Descending, Some(2), &both[..1]));
+        let first = asked(Some(2), &both);
+        assert_eq!(first, asked(None, &turned));
+        assert_ne!(first, asked(Some(2), &both[..1]));
+        let sku = Asked { sku: Some("mug".parse().unwrap()), ..Asked::default() }.binding();
+        let text = Asked { text: Some("mug".to_owned()), ..Asked::default() }.binding();
+        assert!(first != sku && sku != text);
     }
 
     #[test]
-    fn a_key_keeps_its_place() {
-        let key = Key::of(&row(7), false);
-        assert_eq!(key.place(), Some((row(7).placed_at, row(7).order_id)));
+    fn a_day_and_a_range_are_both_kept_to() {
+        let day = |text: &str| serde_json::from_value::<Day>(text.into()).unwrap();
+        let noon = |text: &str| Some(format!("{text}T12:00:00Z").parse().unwrap());
+        let asked = Asked {
+            day: Some(day("2026-11-23")),
+            placed_from: noon("2026-11-22"),
+            placed_before: noon("2026-11-23"),
+            ..Asked::default()
+        };
+        assert_eq!(asked.from(), Some(day("2026-11-23").begins()));
+        assert_eq!(asked.before(), noon("2026-11-23"));
+        let asked = Asked { placed_before: None, placed_from: noon("2026-11-23"), ..asked };
+        assert_eq!(
+            (asked.from(), asked.before()),
+            (noon("2026-11-23"), Some(day("2026-11-24").begins()))
+        );
+        assert_eq!((Asked::default().from(), Asked::default().before()), (None, None));
     }
 }

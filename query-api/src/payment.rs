@@ -1,19 +1,53 @@
-//! `GET /v1/payments/{payment_id}`: the books of one payment.
+//! `GET /v1/payments` and `GET /v1/payments/{payment_id}`: the books of every payment.
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use axum::routing::get;
-use projections::payment_ledger::{self, Outcome, Row, State as PaymentState, Transaction};
+use projections::payment_ledger::{self, Filter, Outcome, Row, State as PaymentState, Transaction};
 use schemas::payment::Operation;
 use schemas::{Currency, Money, OrderId, PaymentId, RefundId, Timestamp, Version};
-use serde::Serialize;
-use web::{PathId, Problem};
+use serde::{Deserialize, Serialize};
+use web::{PathId, Problem, Query};
 
 use crate::api::{Api, Wanted, database, missing, versioned};
+use crate::listing::{Listing, sorted, words};
 
 pub(crate) fn routes() -> Router<Api> {
-    Router::new().route("/v1/payments/{payment_id}", get(one))
+    Router::new().route("/v1/payments", get(list)).route("/v1/payments/{payment_id}", get(one))
+}
+
+/// What may be asked of the list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    #[serde(rename = "filter[order]")]
+    order: Option<OrderId>,
+    /// One or several, with commas between them.
+    #[serde(rename = "filter[state]", default, deserialize_with = "words")]
+    states: Vec<PaymentState>,
+    #[serde(default)]
+    sort: Sorted,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+sorted!("opened_at", "-opened_at");
+
+async fn list(
+    State(api): State<Api>,
+    OriginalUri(uri): OriginalUri,
+    Query(asked): Query<Asked>,
+    wanted: Wanted,
+) -> Result<Response, Problem> {
+    let Asked { order, states, sort, limit, cursor } = asked;
+    let binding = format!("payments {order:?} {states:?}");
+    let listing = Listing::asked(&api, &binding, sort, limit, cursor.as_deref())?;
+    let seen = api.fresh("payment_ledger", &wanted).await?;
+    let part = listing.part(None, None);
+    let rows = payment_ledger::list(&api.pool, &Filter { order, states }, &part).await;
+    let rows = rows.map_err(|error| database(&error))?;
+    listing.answer(&api, seen, &uri, rows, Payment::of)
 }
 
 async fn one(
@@ -44,6 +78,7 @@ struct Payment {
     unwanted: bool,
     provider_ref: Option<String>,
     transactions: Vec<Entry>,
+    opened_at: Timestamp,
     updated_at: Timestamp,
 }
 
@@ -79,6 +114,7 @@ impl Payment {
             unwanted: row.unwanted,
             provider_ref: row.provider_ref,
             transactions: row.transactions.0.into_iter().map(|t| Entry::of(t, currency)).collect(),
+            opened_at: row.opened_at,
             updated_at: row.updated_at,
         }
     }

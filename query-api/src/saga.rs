@@ -1,18 +1,81 @@
-//! `GET /v1/sagas/{saga_id}`: where a saga is, what it asked for, what it waits for.
+//! `GET /v1/sagas` and `GET /v1/sagas/{saga_id}`: where a saga is, what it asked for, what it waits for.
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use axum::routing::get;
-use projections::saga_view::{self, Parked, Row, Step, Timer};
-use schemas::{OrderId, SagaId, Timestamp, Version};
-use serde::Serialize;
-use web::{PathId, Problem};
+use projections::saga_view::{self, Filter, Parked, Row, Step, Timer};
+use schemas::{OrderId, SagaId, Text, Timestamp, Version};
+use serde::{Deserialize, Serialize};
+use web::{PathId, Problem, Query};
 
-use crate::api::{Api, Wanted, database, missing, versioned};
+use crate::api::{Api, Wanted, Yes, database, missing, versioned};
+use crate::listing::{Listing, sorted, words};
 
 pub(crate) fn routes() -> Router<Api> {
-    Router::new().route("/v1/sagas/{saga_id}", get(one))
+    Router::new().route("/v1/sagas", get(list)).route("/v1/sagas/{saga_id}", get(one))
+}
+
+/// What may be asked of the list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    /// One or several, with commas between them.
+    #[serde(rename = "filter[state]", default, deserialize_with = "words")]
+    states: Vec<Text>,
+    /// One or several, with commas between them.
+    #[serde(rename = "filter[outcome]", default, deserialize_with = "words")]
+    outcomes: Vec<Text>,
+    #[serde(rename = "filter[running]")]
+    running: Option<Yes>,
+    #[serde(rename = "filter[parked]")]
+    parked: Option<Yes>,
+    /// Only those that began before this time.
+    #[serde(rename = "filter[older_than]")]
+    older_than: Option<Timestamp>,
+    #[serde(default)]
+    sort: Sorted,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+sorted!("started_at", "-started_at");
+
+impl Asked {
+    /// Each filter is an index of its own, so there is one at a time.
+    fn filter(&self) -> Result<Filter, Problem> {
+        let Self { states, outcomes, running, parked, .. } = self;
+        let ways = [
+            ("filter[state]", !states.is_empty(), Filter::States(states.clone())),
+            ("filter[outcome]", !outcomes.is_empty(), Filter::Outcomes(outcomes.clone())),
+            ("filter[running]", running.is_some(), Filter::Running),
+            ("filter[parked]", parked.is_some(), Filter::Parked),
+        ];
+        let mut asked = ways.into_iter().filter(|(_, asked, _)| *asked);
+        let first = asked.next().map_or(Filter::Any, |(_, _, filter)| filter);
+        if let Some((second, ..)) = asked.next() {
+            let detail = "state, outcome, running and parked are filtered by one at a time";
+            return Err(Problem::invalid_parameter(second, "not_combinable", detail));
+        }
+        Ok(first)
+    }
+}
+
+async fn list(
+    State(api): State<Api>,
+    OriginalUri(uri): OriginalUri,
+    Query(asked): Query<Asked>,
+    wanted: Wanted,
+) -> Result<Response, Problem> {
+    let filter = asked.filter()?;
+    let Asked { older_than, sort, limit, cursor, .. } = asked;
+    let binding = format!("sagas {filter:?} {older_than:?}");
+    let listing = Listing::asked(&api, &binding, sort, limit, cursor.as_deref())?;
+    let seen = api.fresh("saga_view", &wanted).await?;
+    let part = listing.part(None, older_than);
+    let rows = saga_view::list(&api.pool, &filter, &part).await;
+    let rows = rows.map_err(|error| database(&error))?;
+    listing.answer(&api, seen, &uri, rows, Saga::of)
 }
 
 async fn one(

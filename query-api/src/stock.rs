@@ -1,18 +1,17 @@
 //! `GET /v1/stock` and `GET /v1/stock/{sku}`.
 
+use std::collections::BTreeMap;
+
 use axum::Router;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use projections::stock_level::{self, Row};
-use schemas::{Sku, Timestamp, Version};
+use schemas::{Sku, Text, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use web::{Page, PathId, Problem, Query};
 
-use crate::api::{Api, Wanted, database, missing, versioned};
-
-/// What cursors of this list are bound to: it has no filter and one order.
-const BINDING: &str = "stock";
+use crate::api::{Api, Wanted, Yes, database, missing, versioned};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new().route("/v1/stock", get(list)).route("/v1/stock/{sku}", get(one))
@@ -34,6 +33,8 @@ async fn one(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Part {
+    #[serde(rename = "filter[out]")]
+    out: Option<Yes>,
     limit: Option<u32>,
     cursor: Option<String>,
 }
@@ -45,16 +46,18 @@ async fn list(
     wanted: Wanted,
 ) -> Result<Response, Problem> {
     let limit = web::rows(part.limit)?;
-    let after = part.cursor.as_deref().map(|cursor| api.cursors.open::<Sku>(BINDING, cursor));
+    let out = part.out.is_some();
+    let binding = format!("stock {out}");
+    let after = part.cursor.as_deref().map(|cursor| api.cursors.open::<Sku>(&binding, cursor));
     let after = after.transpose()?;
     let seen = api.fresh("stock_level", &wanted).await?;
     let after = after.as_ref().map(Sku::as_str);
-    let rows = stock_level::list(&api.pool, after, i64::from(limit) + 1).await;
+    let rows = stock_level::list(&api.pool, out, after, i64::from(limit) + 1).await;
     let mut rows = rows.map_err(|error| database(&error))?;
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
     let last = rows.last().filter(|_| more).map(|row| &row.sku.0);
-    let next = last.map(|sku| api.cursors.seal(BINDING, sku)).transpose();
+    let next = last.map(|sku| api.cursors.seal(&binding, sku)).transpose();
     let next = next.map_err(|error| Problem::internal(&error))?;
     let page = Page::new(rows.into_iter().map(Level::of).collect(), next, None);
     Ok((seen, page.linked(&uri)).into_response())
@@ -68,12 +71,24 @@ struct Level {
     on_hand: i64,
     reserved: i64,
     available: i64,
+    /// How many are announced and have not come yet.
+    incoming: i64,
+    /// The same, by reference.
+    expected: BTreeMap<Text, u32>,
     updated_at: Timestamp,
 }
 
 impl Level {
     fn of(row: Row) -> Self {
-        let Row { sku, on_hand, reserved, available, updated_at, version, .. } = row;
-        Self { sku: sku.0, version, on_hand, reserved, available, updated_at }
+        Self {
+            sku: row.sku.0,
+            version: row.version,
+            on_hand: row.on_hand,
+            reserved: row.reserved,
+            available: row.available,
+            incoming: row.incoming,
+            expected: row.expected.0,
+            updated_at: row.updated_at,
+        }
     }
 }

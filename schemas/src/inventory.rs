@@ -13,6 +13,9 @@ use crate::{Category, OrderId, Quantity, ReservationId, Sku, StreamId, Text, Tim
 /// The most different skus that one reservation holds.
 pub const SKUS_MAX: usize = crate::order::LINES_MAX;
 
+/// The most references under which deliveries of one sku are announced at a time.
+pub const ANNOUNCED_MAX: usize = 100;
+
 /// So many units of a sku.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Units {
@@ -36,7 +39,17 @@ pub enum ReserveMode {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Command {
-    /// Goods came in.
+    /// Goods are announced. What is announced again under the same reference replaces what was.
+    Expect {
+        /// What.
+        sku: Sku,
+        /// How many are still to come; 0 where nothing is any more.
+        #[schemars(range(max = Quantity::MAX))]
+        quantity: u32,
+        /// The delivery note or purchase order.
+        reference: Text,
+    },
+    /// Goods came in. Under the reference of an announcement they are no longer to come.
     Receive {
         /// What.
         sku: Sku,
@@ -106,7 +119,9 @@ impl Command {
             std::iter::once(reservation.stream()).chain(skus.map(stock_stream)).collect()
         };
         match self {
-            Self::Receive { sku, .. } | Self::Adjust { sku, .. } => vec![stock_stream(sku)],
+            Self::Expect { sku, .. } | Self::Receive { sku, .. } | Self::Adjust { sku, .. } => {
+                vec![stock_stream(sku)]
+            }
             Self::Reserve { reservation, units, .. } => {
                 reserved(*reservation, &mut units.iter().map(|units| &units.sku))
             }
@@ -120,6 +135,17 @@ impl Command {
 /// Everything that can happen to stock and to reservations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Event {
+    /// Goods are announced; this replaces what was announced under the same reference.
+    #[serde(rename = "inventory.stock_expected.v1")]
+    StockExpected {
+        /// What.
+        sku: Sku,
+        /// How many are still to come; 0 where nothing is any more.
+        #[schemars(range(max = Quantity::MAX))]
+        quantity: u32,
+        /// The delivery note or purchase order.
+        reference: Text,
+    },
     /// Goods came in.
     #[serde(rename = "inventory.stock_received.v1")]
     StockReceived {
@@ -264,7 +290,8 @@ impl Event {
     #[must_use]
     pub fn stream(&self) -> StreamId {
         match self {
-            Self::StockReceived { sku, .. }
+            Self::StockExpected { sku, .. }
+            | Self::StockReceived { sku, .. }
             | Self::StockAdjusted { sku, .. }
             | Self::StockReserved { sku, .. }
             | Self::StockReleased { sku, .. }
@@ -284,7 +311,8 @@ impl Event {
     #[must_use]
     pub const fn order(&self) -> Option<OrderId> {
         match self {
-            Self::StockReceived { .. }
+            Self::StockExpected { .. }
+            | Self::StockReceived { .. }
             | Self::StockAdjusted { .. }
             | Self::StockReserved { .. }
             | Self::StockReleased { .. }

@@ -18,7 +18,7 @@ struct Endpoint {
     huge_bytes: usize,
 }
 
-fn endpoints() -> [Endpoint; 6] {
+fn endpoints() -> [Endpoint; 7] {
     let endpoint =
         |path: String, good: &str| Endpoint { path, good: good.to_owned(), huge_bytes: 70_000 };
     let place = order(&[("mug", 2)], "pm_card_visa").to_string();
@@ -29,6 +29,7 @@ fn endpoints() -> [Endpoint; 6] {
         endpoint("/v1/stock/mug/adjust".to_owned(), r#"{"delta":1,"reason":"counted"}"#),
         endpoint(format!("/v1/fulfilment-orders/{FULFILMENT}/pack"), "{}"),
         endpoint(format!("/v1/fulfilment-orders/{FULFILMENT}/hand-over"), "{}"),
+        endpoint("/v1/stock/mug/expect".to_owned(), r#"{"quantity":1,"reference":"PO-1"}"#),
     ]
 }
 

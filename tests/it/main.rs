@@ -22,6 +22,7 @@ mod personal_data;
 mod projections_drift;
 mod projections_rebuild;
 mod proxy;
+mod read_models;
 mod services;
 mod story;
 mod streams;

@@ -4,6 +4,7 @@ use event_store::{Options, Store};
 use schemas::Ids;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::delivery;
 use crate::world::{OPERATOR_TOKEN, World, until};
@@ -44,28 +45,13 @@ async fn operators_see_what_is_parked_and_try_it_again_or_drop_it() {
     .await;
     let fingerprint = cause["fingerprint"].as_str().unwrap().to_owned();
     let path = format!("/v1/parked/{fingerprint}");
-    let mut consumers = Vec::new();
-    let mut next = format!("{path}?limit=1");
-    loop {
-        let page = ask(&world, &next).await;
-        let row = &page["data"][0];
-        assert_eq!(
-            (&row["stream"], &row["tries"]),
-            (&format!("order/{}", stream.simple()).into(), &0.into())
-        );
-        consumers.push(row["consumer"].as_str().unwrap().to_owned());
-        let Some(cursor) = page["page"]["next_cursor"].as_str() else { break };
-        next = format!("{path}?limit=1&cursor={cursor}");
-    }
-    consumers.sort_unstable();
-    consumers.dedup();
-    assert!(consumers.len() > 1, "several read models listen to orders: {consumers:?}");
-
-    let body = json!({ "actor": "Ada", "reason": "nobody knows it", "consumer": "projection/order_summary" });
+    let streams = pages(&world, &path, stream).await;
     let dry = json!({ "actor": "Ada", "reason": "how much?", "dry_run": true });
     let (status, told) = act(&world, &format!("{path}/drop"), &dry).await;
-    let streams = i64::try_from(consumers.len()).unwrap();
     assert_eq!((status, &told["streams"]), (200, &streams.into()));
+    refusals(&world, &path, &dry).await;
+
+    let body = json!({ "actor": "Ada", "reason": "nobody knows it", "consumer": "projection/order_summary" });
     let (status, told) = act(&world, &format!("{path}/retry"), &body).await;
     assert_eq!((status, &told["streams"], &told["events"]), (202, &1.into(), &2.into()));
     until("it to be parked again", async || {
@@ -87,8 +73,37 @@ async fn operators_see_what_is_parked_and_try_it_again_or_drop_it() {
         (&"Ada".into(), &"retry".into())
     );
 
+    drain.cancel();
+    tasks.join_all().await;
+    world.end().await;
+}
+
+/// Reads the streams of a cause one by one; tells how many there are, of several consumers.
+async fn pages(world: &World, path: &str, stream: Uuid) -> i64 {
+    let mut consumers = Vec::new();
+    let mut next = format!("{path}?limit=1");
+    loop {
+        let page = ask(world, &next).await;
+        let row = &page["data"][0];
+        assert_eq!(
+            (&row["stream"], &row["tries"]),
+            (&format!("order/{}", stream.simple()).into(), &0.into())
+        );
+        consumers.push(row["consumer"].as_str().unwrap().to_owned());
+        let Some(cursor) = page["page"]["next_cursor"].as_str() else { break };
+        next = format!("{path}?limit=1&cursor={cursor}");
+    }
+    consumers.sort_unstable();
+    consumers.dedup();
+    assert!(consumers.len() > 1, "several read models listen to orders: {consumers:?}");
+    i64::try_from(consumers.len()).unwrap()
+}
+
+/// What cannot be asked for, and by whom.
+async fn refusals(world: &World, path: &str, dry: &Value) {
+    let body = dry;
     for (path, body, status, code) in [
-        ("/v1/parked/x/drop".to_owned(), &body, 400, "invalid_id"),
+        ("/v1/parked/x/drop".to_owned(), body, 400, "invalid_id"),
         (format!("{path}/drop"), &json!({ "actor": "Ada" }), 422, "validation_failed"),
         (
             format!("{path}/retry"),
@@ -103,18 +118,15 @@ async fn operators_see_what_is_parked_and_try_it_again_or_drop_it() {
             "validation_failed",
         ),
     ] {
-        let (found, told) = act(&world, &path, body).await;
+        let (found, told) = act(world, &path, body).await;
         assert_eq!((found, told["code"].as_str()), (status, Some(code)), "{path} {body}");
     }
     for token in [None, Some("guess")] {
-        let request = world.http().post(format!("{}{path}/drop", world.command_url())).json(&dry);
+        let request = world.http().post(format!("{}{path}/drop", world.command_url())).json(dry);
         let request = match token {
             Some(token) => request.bearer_auth(token),
             None => request,
         };
         assert_eq!(world.send(request).await.status.as_u16(), 401);
     }
-    drain.cancel();
-    tasks.join_all().await;
-    world.end().await;
 }

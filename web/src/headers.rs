@@ -286,7 +286,7 @@ impl IntoResponseParts for CommitPosition {
 }
 
 /// `Projection-Position: 81230`: how much of the log the read has seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProjectionPosition(pub i64);
 
 impl IntoResponseParts for ProjectionPosition {

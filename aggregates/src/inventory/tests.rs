@@ -14,6 +14,14 @@ fn received(sku: &str, units: u32) -> Event {
     Event::StockReceived { sku: self::sku(sku), quantity: quantity(units), reference: None }
 }
 
+fn expect(sku: &str, units: u32, reference: &str) -> Command {
+    Command::Expect { sku: self::sku(sku), quantity: units, reference: text(reference) }
+}
+
+fn expected(sku: &str, quantity: u32, reference: &str) -> Event {
+    Event::StockExpected { sku: self::sku(sku), quantity, reference: text(reference) }
+}
+
 fn adjusted(sku: &str, delta: i32) -> Event {
     Event::StockAdjusted { sku: self::sku(sku), delta, reason: text("counted") }
 }
@@ -109,6 +117,8 @@ fn states() -> Named<Vec<Event>> {
 fn commands() -> Named<Command> {
     let receive = Command::Receive { sku: sku("mug"), quantity: quantity(1), reference: None };
     vec![
+        ("expect", expect("mug", 5, "PO-1")),
+        ("expect0", expect("mug", 0, "PO-1")),
         ("receive", receive),
         ("adjust+8", adjust("mug", 8)),
         ("adjust-8", adjust("mug", -8)),
@@ -132,6 +142,8 @@ fn every_command_in_every_state() {
         &states(),
         &commands(),
         "
+        expect    *                         stock_expected
+        expect0   *                         -
         receive   *                         stock_received
         adjust+8  *                         stock_adjusted
         adjust0   *                         -
@@ -340,6 +352,56 @@ fn an_expired_reservation_can_be_made_again() {
 }
 
 #[test]
+fn what_is_announced_is_to_come_until_it_is_received_under_the_same_reference() {
+    let receive = |units, reference: Option<&str>| Command::Receive {
+        sku: sku("mug"),
+        quantity: quantity(units),
+        reference: reference.map(text),
+    };
+    let came = |units, reference: Option<&str>| Event::StockReceived {
+        sku: sku("mug"),
+        quantity: quantity(units),
+        reference: reference.map(text),
+    };
+    given::<Inventory>([expected("mug", 5, "PO-1"), expected("mug", 2, "PO-2")])
+        .when(expect("mug", 5, "PO-1"))
+        .then([])
+        .when(receive(3, Some("PO-1")))
+        .then([came(3, Some("PO-1"))])
+        .when(expect("mug", 2, "PO-1"))
+        .then([])
+        .when(receive(9, None))
+        .then([came(9, None)])
+        .when(receive(9, Some("PO-1")))
+        .then([came(9, Some("PO-1"))])
+        .when(expect("mug", 0, "PO-1"))
+        .then([])
+        .when(expect("mug", 0, "PO-2"))
+        .then([expected("mug", 0, "PO-2")])
+        .when(expect("mug", 0, "PO-2"))
+        .then([]);
+    // What is to come is not there yet.
+    given::<Inventory>([expected("mug", 5, "PO-1")])
+        .when(reserve(vec![units("mug", 1)], ReserveMode::AllOrNothing))
+        .then([rejected(vec![short("mug", 1, 0)])]);
+}
+
+#[test]
+fn announcements_have_limits() {
+    given::<Inventory>([])
+        .when(expect("mug", Quantity::MAX + 1, "PO-1"))
+        .then_refused(Refusal::TooManyExpected);
+    let many = || (0..ANNOUNCED_MAX).map(|n| expected("mug", 1, &format!("PO-{n}")));
+    given::<Inventory>(many())
+        .when(expect("mug", 1, "one more"))
+        .then_refused(Refusal::TooManyAnnounced);
+    given::<Inventory>(many()).when(expect("mug", 2, "PO-0")).then([expected("mug", 2, "PO-0")]);
+    given::<Inventory>(many().chain([expected("mug", 0, "PO-0")]))
+        .when(expect("mug", 1, "one more"))
+        .then([expected("mug", 1, "one more")]);
+}
+
+#[test]
 fn more_than_can_be_counted_is_refused() {
     let delta = i32::MAX;
     given::<Inventory>([adjusted("mug", delta), adjusted("mug", delta)])
@@ -364,6 +426,8 @@ fn codes_are_stable_names() {
         Refusal::InsufficientStock { sku: sku("mug"), free: 0 },
         Refusal::StockOverflow,
         Refusal::ReservationClosed,
+        Refusal::TooManyExpected,
+        Refusal::TooManyAnnounced,
     ]);
 }
 
@@ -397,12 +461,18 @@ fn any_command() -> impl Strategy<Value = Command> {
     let order = order();
     let mode = prop_oneof![Just(ReserveMode::AllOrNothing), Just(ReserveMode::Partial)];
     let delta = prop_oneof![8 => -6_i32..6, 1 => prop::sample::select(&[i32::MIN, i32::MAX][..])];
+    let reference = prop::sample::select(&["PO-1", "PO-2"][..]).prop_map(text);
     prop_oneof![
-        2 => (any_sku(), 1_u32..6).prop_map(|(sku, units)| Command::Receive {
-            sku,
-            quantity: quantity(units),
-            reference: None,
+        1 => (any_sku(), 0_u32..6, reference.clone()).prop_map(|(sku, quantity, reference)| {
+            Command::Expect { sku, quantity, reference }
         }),
+        2 => (any_sku(), 1_u32..6, prop::option::of(reference)).prop_map(
+            |(sku, units, reference)| Command::Receive {
+                sku,
+                quantity: quantity(units),
+                reference,
+            }
+        ),
         1 => (any_sku(), delta).prop_map(|(sku, delta)| Command::Adjust {
             sku,
             delta,

@@ -1,0 +1,86 @@
+//! `GET /v1/sales`: what was sold, by day, sku and currency.
+
+use axum::Router;
+use axum::extract::{OriginalUri, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use projections::sales::{self, Filter, Place, Sold};
+use schemas::{Currency, Money, Sku};
+use serde::{Deserialize, Serialize};
+use web::{Page, Problem, Query};
+
+use crate::api::{Api, Wanted, database};
+use crate::listing::Day;
+
+pub(crate) fn routes() -> Router<Api> {
+    Router::new().route("/v1/sales", get(list))
+}
+
+/// What may be asked of the list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    #[serde(rename = "filter[day][gte]")]
+    from: Option<Day>,
+    #[serde(rename = "filter[day][lt]")]
+    before: Option<Day>,
+    #[serde(rename = "filter[sku]")]
+    sku: Option<Sku>,
+    #[serde(rename = "filter[currency]")]
+    currency: Option<Currency>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+async fn list(
+    State(api): State<Api>,
+    OriginalUri(uri): OriginalUri,
+    Query(asked): Query<Asked>,
+    wanted: Wanted,
+) -> Result<Response, Problem> {
+    let Asked { from, before, sku, currency, limit, cursor } = asked;
+    let limit = web::rows(limit)?;
+    let filter =
+        Filter { from: from.map(|day| day.0), before: before.map(|day| day.0), sku, currency };
+    let binding = format!("sales {filter:?}");
+    let after = cursor.map(|cursor| api.cursors.open::<Place>(&binding, &cursor)).transpose()?;
+    let seen = api.fresh("sales", &wanted).await?;
+    let rows = sales::list(&api.pool, &filter, after.as_ref(), i64::from(limit) + 1).await;
+    let mut rows = rows.map_err(|error| database(&error))?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let last = rows.last().filter(|_| more).map(Sold::place);
+    let next = last.map(|place| api.cursors.seal(&binding, &place)).transpose();
+    let next = next.map_err(|error| Problem::internal(&error))?;
+    let page = Page::new(rows.into_iter().map(Entry::of).collect(), next, None);
+    Ok((seen, page.linked(&uri)).into_response())
+}
+
+/// What was sold of a sku on a day in a currency.
+#[derive(Debug, Serialize)]
+struct Entry {
+    day: Day,
+    sku: Sku,
+    /// How many orders.
+    orders: i64,
+    units: i64,
+    captured: Money,
+    refunded: Money,
+    /// What was taken and not given back.
+    net: Money,
+}
+
+impl Entry {
+    fn of(sold: Sold) -> Self {
+        let money = |amount| Money::new(amount, sold.currency);
+        Self {
+            day: Day(sold.day),
+            orders: sold.orders,
+            units: sold.units,
+            captured: money(sold.captured),
+            refunded: money(sold.refunded),
+            net: money(sold.captured - sold.refunded),
+            sku: sold.sku,
+        }
+    }
+}
