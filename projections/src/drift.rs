@@ -69,8 +69,8 @@ impl Detector {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failing = false;
         while drain.run_until_cancelled(tick.tick()).await.is_some() {
-            let Some(looked) = drain.run_until_cancelled(self.look()).await else { return };
-            match looked {
+            // Never cut off: a connection would go back to the pool in the middle of a transaction.
+            match self.look().await {
                 Ok(()) => failing = false,
                 Err(error) if !failing => {
                     failing = true;

@@ -47,6 +47,12 @@ pub const PARALLEL_DEFAULT: u8 = 2;
 /// The most groups that are folded at a time.
 pub const PARALLEL_MAX: u8 = 16;
 
+/// Connections of a group: one reads the log, one writes the rows.
+const CONNECTIONS_PER_GROUP: u32 = 2;
+
+/// Connections besides: one holds the lock and switches, one sees both tables as they were then.
+const CONNECTIONS_APART: u32 = 2;
+
 /// The most rows of one group that are held in memory; beyond that they are written and read back.
 const ROWS_MAX: usize = 200_000;
 
@@ -161,8 +167,9 @@ pub(crate) async fn run<P: Projection>(
     how: Rebuild,
     progress: Report<'_>,
 ) -> Result<Rebuilt, RebuildError> {
-    // A connection of its own, closed at the end: its session holds the lock.
-    let mut guard = store.pool().acquire().await?.detach();
+    let pool = own_pool(store.pool(), how);
+    // Its session holds the lock.
+    let mut guard = pool.acquire().await?.detach();
     if !lock(&mut guard, P::NAME).await? {
         return Err(RebuildError::Busy(P::NAME.to_owned()));
     }
@@ -170,7 +177,7 @@ pub(crate) async fn run<P: Projection>(
     if let Some(found) = found.filter(|found| *found > i32::from(P::VERSION)) {
         return Err(RebuildError::Newer { name: P::NAME, found, ours: P::VERSION });
     }
-    let mut builder = Builder::<P>::open(store.pool(), how, progress).await?;
+    let mut builder = Builder::<P>::open(&pool, how, progress).await?;
     let mut switched = match builder.build(&mut guard).await {
         Ok(switched) => switched,
         Err(error) => {
@@ -197,6 +204,15 @@ pub(crate) async fn run<P: Projection>(
         resumed: builder.record.resumed(),
         took,
     })
+}
+
+/// Connections for one rebuild. Those who serve are left theirs; and a rebuild that is cut off may
+/// be in the middle of a transaction, which ends with its connection.
+fn own_pool(shared: &PgPool, how: Rebuild) -> PgPool {
+    let groups = u32::from(how.parallel.clamp(1, PARALLEL_MAX));
+    let options = shared.options().clone().min_connections(0);
+    let options = options.max_connections(groups * CONNECTIONS_PER_GROUP + CONNECTIONS_APART);
+    options.connect_lazy_with((*shared.connect_options()).clone())
 }
 
 /// Who is told how far it is.

@@ -38,7 +38,8 @@ pub(crate) struct Tuning {
     /// The name of the log: 1 to 32 of `a-z 0-9 _`. Names its JetStream stream and subjects.
     #[arg(long, env = "WAYBILL_LOG", value_name = "NAME", default_value = "main")]
     pub log_name: String,
-    /// Connections to Postgres that this process opens at most, besides the writer's own.
+    /// Connections to Postgres that this process opens at most, besides the writer's own and six
+    /// while it rebuilds a read model.
     #[arg(long, env = "WAYBILL_DATABASE_CONNECTIONS", value_name = "COUNT",
           default_value_t = 24, value_parser = clap::value_parser!(u32).range(4..=1000))]
     pub database_connections: u32,
