@@ -72,6 +72,11 @@ impl Projection for OrderSearch {
         }
     }
 
+    fn streams(key: Uuid) -> Vec<Uuid> {
+        let order = OrderId::new(key);
+        vec![key, order.payment().uuid(), order.fulfilment().uuid()]
+    }
+
     fn evolve(row: Option<Row>, key: Uuid, event: &Recorded) -> Option<Row> {
         if let Fact::Order(Order::Placed { customer, lines, placed_at, .. }) = &event.fact {
             let words = OrderId::new(key).to_string();

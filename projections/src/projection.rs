@@ -31,6 +31,12 @@ pub trait Projection: Send + Sync + 'static {
     /// The primary keys of the rows that `event` touches.
     fn keys(event: &Recorded) -> Keys;
 
+    /// Where rows are shared: all streams whose events touch the row `key`, so that it can be
+    /// folded anew and checked. None where the key does not tell; then nobody checks it.
+    fn streams(_key: Uuid) -> Vec<Uuid> {
+        Vec::new()
+    }
+
     /// The row `key` after `event`; none where there is no such row (any more).
     fn evolve(row: Option<Self::Row>, key: Uuid, event: &Recorded) -> Option<Self::Row>;
 }

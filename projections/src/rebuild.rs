@@ -13,8 +13,7 @@
 //! was killed goes on where it was. Nobody sees anything of it before the switch. The old table
 //! stays as `NAME_old` until the next rebuild, for [`rollback()`].
 //!
-//! Rows that events of several streams touch cannot be folded apart: there is one group then, and
-//! no sample.
+//! Rows that events of several streams touch cannot be folded apart: there is one group then.
 
 mod builder;
 mod check;

@@ -16,7 +16,7 @@
 use chrono::NaiveDate;
 use schemas::order::Event as Order;
 use schemas::payment::Event as Payment;
-use schemas::{Category, Currency, Fact, Money, Recorded, Sku};
+use schemas::{Category, Currency, Fact, Money, OrderId, Recorded, Sku};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{PgPool, Postgres, QueryBuilder, Row as _};
@@ -146,6 +146,10 @@ impl Projection for Sales {
             }
             _ => Keys::None,
         }
+    }
+
+    fn streams(key: Uuid) -> Vec<Uuid> {
+        vec![key, OrderId::new(key).payment().uuid()]
     }
 
     fn evolve(row: Option<Row>, key: Uuid, event: &Recorded) -> Option<Row> {

@@ -2,8 +2,9 @@
 //!
 //! Rows are found through the log and not in the table: an event is picked by chance, and the
 //! rows that it touches are folded from its stream. So a row that is missing is found like one
-//! that is wrong, and nobody has to know which stream a key belongs to. Rows that several streams
-//! touch ([`Projection::SHARED_ROWS`]) cannot be folded from one stream and are not looked at.
+//! that is wrong, and nobody has to know which stream a key belongs to. Only where several streams
+//! touch a row ([`Projection::SHARED_ROWS`]) is the key asked ([`Projection::streams`]); rows that
+//! do not tell are not looked at.
 
 use std::fmt;
 
@@ -24,8 +25,8 @@ const WINDOW_POSITIONS: i64 = 1_000;
 /// How many events are read of them.
 const WINDOW_EVENTS: i64 = 20;
 
-/// The longest stream that is folded for a sample, in events.
-const STREAM_EVENTS_MAX: usize = 10_000;
+/// The most events that are folded for a sample.
+const STREAM_EVENTS_MAX: i64 = 10_000;
 
 /// Characters of a value that are told.
 const VALUE_CHARS_MAX: usize = 400;
@@ -165,16 +166,24 @@ pub(crate) async fn compare<P: Projection>(
         return Ok(Checked::Nothing);
     };
     let stream = event.stream;
-    if leaves_out.parks(stream.id) || event.position > through {
+    let streams = if P::SHARED_ROWS { P::streams(key) } else { vec![stream.id] };
+    let parked = streams.iter().any(|stream| leaves_out.parks(*stream));
+    if streams.is_empty() || parked || event.position > through {
         return Ok(Checked::Nothing);
     }
     let events = if P::WRITES_ONCE {
         vec![event]
     } else {
-        let limit = i64::try_from(STREAM_EVENTS_MAX).unwrap_or(i64::MAX);
-        events::of_stream(connection, stream.id, through, limit + 1).await?
+        let mut events = Vec::new();
+        for stream in streams {
+            events.extend(
+                events::of_stream(connection, stream, through, STREAM_EVENTS_MAX + 1).await?,
+            );
+        }
+        events.sort_unstable_by_key(|event| event.position);
+        events
     };
-    if events.len() > STREAM_EVENTS_MAX {
+    if i64::try_from(events.len()).is_ok_and(|events| events > STREAM_EVENTS_MAX) {
         return Ok(Checked::Nothing);
     }
     let mut fold = Fold::<P>::new();

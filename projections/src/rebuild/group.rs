@@ -117,7 +117,9 @@ impl<P: Projection> Folding<P> {
         };
         if spilled {
             self.fold.write(&self.spill, &mut tx).await?;
-            self.rows = shadow::take_in(&mut tx, self.spill.name(), self.shadow.name()).await?;
+            self.rows =
+                shadow::take_in(&mut tx, self.spill.name(), self.shadow.name(), P::Row::COLUMNS)
+                    .await?;
         } else {
             self.rows += self.fold.copy(&self.shadow, &mut tx).await?;
         }

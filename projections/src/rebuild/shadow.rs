@@ -57,8 +57,11 @@ pub(super) async fn take_in(
     connection: &mut PgConnection,
     spill: &str,
     shadow: &str,
+    columns: &[&str],
 ) -> Result<u64, sqlx::Error> {
-    let copy = format!("insert into {SCHEMA}.{shadow} select * from {SCHEMA}.{spill}");
+    let columns = columns.join(", ");
+    let copy =
+        format!("insert into {SCHEMA}.{shadow} ({columns}) select {columns} from {SCHEMA}.{spill}");
     let copied = sqlx::raw_sql(AssertSqlSafe(copy)).execute(&mut *connection).await?;
     execute(connection, format!("drop table {SCHEMA}.{spill}")).await?;
     Ok(copied.rows_affected())
