@@ -24,6 +24,7 @@ mod projections_rebuild;
 mod proxy;
 mod read_models;
 mod services;
+mod storm;
 mod story;
 mod streams;
 mod world;

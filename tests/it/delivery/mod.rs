@@ -4,7 +4,7 @@
 //! Method: the store's own components on real Postgres and JetStream, with consumers that write
 //! down what they were given, and the faults made by hand.
 
-mod consumers;
+pub(crate) mod consumers;
 mod faults;
 mod jetstream;
 mod lease;
@@ -42,7 +42,11 @@ impl Log {
 
     /// One on a NATS of the test's own.
     pub(crate) async fn on(nats_url: &str) -> Self {
-        let url = services::database().await;
+        Self::at(services::database().await, nats_url).await
+    }
+
+    /// One in the empty database at `url`.
+    pub(crate) async fn at(url: String, nats_url: &str) -> Self {
         Store::migrate(&url).await.unwrap();
         let nats = services::client(nats_url).await;
         let database = sqlx::PgPool::connect(&url).await.unwrap();

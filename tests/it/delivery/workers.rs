@@ -1,6 +1,8 @@
 //! One consumer spread over several workers: who has which slices, and what moving them may not do.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 
 use schemas::{Ids, Position};
@@ -10,6 +12,7 @@ use uuid::Uuid;
 
 use super::consumers::{Scribe, Witness};
 use super::{Log, Process, append, eventually, stream};
+use crate::services;
 
 /// Who holds how many ranges of `consumer`.
 async fn shares(log: &Log, consumer: &str) -> BTreeMap<String, i64> {
@@ -136,6 +139,84 @@ async fn ranges_move_when_a_process_joins_leaves_or_dies() {
     log.wait_for("scribe", head).await;
     one.stop().await;
     check_all_seen(&log, "scribe", head).await;
+}
+
+/// A role in a process of its own. Killed when dropped.
+struct Role {
+    child: Child,
+    output: PathBuf,
+}
+
+impl Role {
+    async fn projections(log: &Log, number: u32) -> Self {
+        let output = services::folder(&log.name).join(format!("projections-{number}.log"));
+        let file = std::fs::File::create(&output).unwrap();
+        let url = services::serving(&log.url).await;
+        let child = Command::new(env!("CARGO_BIN_EXE_waybill-under-test"))
+            .args(["projections", "run", "--database-url", &url, "--log-name", &log.name])
+            .args(["--nats-url", &services::nats().await, "--database-connections", "8"])
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self { child, output }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    fn owns(&self, owner: &str) -> bool {
+        owner.contains(&format!("/{}/", self.child.id()))
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_hangs_is_replaced_and_changes_nothing_when_it_wakes_up() {
+    const NAME: &str = "projection/order_summary";
+    let log = Log::new().await;
+    projections::migrate(&log.url).await.unwrap();
+    let process = log.process().await;
+    let (one, two) = (Role::projections(&log, 1).await, Role::projections(&log, 2).await);
+    eventually("it has begun", async || !shares(&log, NAME).await.is_empty()).await;
+    event_store::scale(&log.database, NAME, 4).await.unwrap();
+    let share = async |role: &Role| {
+        let shares = shares(&log, NAME).await;
+        shares.iter().filter(|(owner, _)| role.owns(owner)).map(|(_, count)| count).sum::<i64>()
+    };
+    eventually("both have a share", async || share(&one).await == 2 && share(&two).await == 2)
+        .await;
+    one.signal("STOP");
+    // Of a type that no read model knows: all of them park it, and it counts all the same.
+    let mut head = 0;
+    for _ in 0..40 {
+        head = process.append(stream(), 0, 1).await;
+    }
+    log.wait_for(NAME, head).await;
+    assert_eq!((share(&one).await, share(&two).await), (0, 4), "the other one has taken over");
+    one.signal("CONT");
+    eventually("it has noticed", async || {
+        std::fs::read_to_string(&one.output).unwrap().contains("the lease was lost")
+    })
+    .await;
+    eventually("it has a share again", async || share(&one).await == 2 && share(&two).await == 2)
+        .await;
+    let parked: i64 = sqlx::query_scalar("select count(*) from parked_events where consumer = $1")
+        .bind(NAME)
+        .fetch_one(&log.database)
+        .await
+        .unwrap();
+    assert_eq!(parked, 40, "each event once");
+    process.stop().await;
 }
 
 #[tokio::test]
