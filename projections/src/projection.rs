@@ -33,6 +33,7 @@ pub trait Projection: Send + Sync + 'static {
 
     /// Where rows are shared: all streams whose events touch the row `key`, so that it can be
     /// folded anew and checked. None where the key does not tell; then nobody checks it.
+    #[must_use]
     fn streams(_key: Uuid) -> Vec<Uuid> {
         Vec::new()
     }
