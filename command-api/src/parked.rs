@@ -104,7 +104,7 @@ async fn retry(
     let rate = asked.rate.unwrap_or(RATE_DEFAULT);
     if !(1..=RATE_MAX).contains(&rate) {
         let detail = format!("from 1 to {RATE_MAX} streams a second");
-        return Err(Problem::invalid_field("/rate", "out_of_range", detail));
+        return Err(Problem::invalid_field("#/rate", "out_of_range", detail));
     }
     let dry_run = asked.dry_run;
     let (selection, by) = asked.parts(fingerprint);
@@ -125,7 +125,7 @@ async fn drop(
 ) -> Result<Response, Problem> {
     if asked.rate.is_some() {
         let detail = "events are dropped at once";
-        return Err(Problem::invalid_field("/rate", "not_allowed", detail));
+        return Err(Problem::invalid_field("#/rate", "not_allowed", detail));
     }
     let dry_run = asked.dry_run;
     let (selection, by) = asked.parts(fingerprint);

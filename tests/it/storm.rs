@@ -36,7 +36,7 @@ const SECONDS: u64 = 40;
 const CALLERS: u64 = 4;
 
 /// Units of the one sku that all orders are about.
-const UNITS: u32 = 1_000_000;
+const UNITS: u32 = 500_000;
 
 /// How long everything may take to come to rest when the trouble is over.
 const REST_MAX: Duration = Duration::from_mins(4);
