@@ -22,9 +22,9 @@ test: setup unit integration ## Unit tests, then everything on real Postgres and
 unit: ## The tests that need no server
 	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --locked --workspace --exclude tests; else cargo test --locked --workspace --exclude tests; fi
 
-integration: ## The tests on real servers, in one process that starts them once; the storm alone
-	cargo test --locked --package tests -- --skip event_store::chaos
-	cargo test --locked --package tests --test it -- event_store::chaos --nocapture
+integration: ## The tests on real servers, in one process that starts them once; the storms alone
+	cargo test --locked --package tests -- --skip event_store::chaos --skip storm::
+	cargo test --locked --package tests --test it -- event_store::chaos storm:: --nocapture --test-threads 1
 
 lint: ## Format, clippy, rustdoc: no warnings
 	cargo fmt --all --check && cargo clippy --locked --workspace --all-targets -- -D warnings
