@@ -15,6 +15,7 @@ mod chaos;
 mod delivery;
 mod event_store;
 mod event_streams;
+mod freshness;
 mod metrics;
 mod overload;
 mod parked;

@@ -151,7 +151,11 @@ async fn count(log: &Log, query: &'static str) -> i64 {
 /// What happened outside and inside is as much as the events say.
 async fn effects_are_counted(log: &Log, fleet: &Fleet) {
     let head = count(log, "select max(position) from events").await;
-    assert_eq!(log.seen("scribe").await, (1..=head).collect::<Vec<_>>(), "each event once");
+    assert!(event_store::parked::counts(&log.database).await.unwrap().is_empty());
+    // Its key refuses what comes twice.
+    let seen = log.seen("scribe").await;
+    let missing = (1..=head).find(|position| seen.binary_search(position).is_err());
+    assert_eq!((missing, seen.len()), (None, usize::try_from(head).unwrap()));
     let confirmed =
         count(log, "select count(*) from read_models.order_summary where status = 'confirmed'")
             .await;
@@ -164,7 +168,6 @@ async fn effects_are_counted(log: &Log, fleet: &Fleet) {
     let books: Value = books.json().await.unwrap();
     let authorised = &books["currencies"]["eur"]["authorised_open"];
     assert_eq!(authorised, &Value::from(confirmed * 1_250), "{books}");
-    assert!(event_store::parked::counts(&log.database).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,6 +181,8 @@ async fn every_effect_happens_once_whatever_breaks_on_the_way() {
     let url = servers.postgres.database("waybill").await.unwrap();
     let nats_url = servers.nats.url();
     let log = Log::at(url.clone(), &nats_url).await;
+    // The stream of the one sku grows beyond what other tests take for poison.
+    log.execute("alter table seen drop constraint seen_version_check").await;
     let mut fleet = Fleet::start(&log, &nats_url, seed).await;
     fleet.stock("mug", UNITS).await;
 

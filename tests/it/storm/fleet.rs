@@ -129,7 +129,8 @@ impl Fleet {
         let key = key();
         until("the stock to be there", || async {
             let request = http.post(format!("{url}/v1/stock/{sku}/receive"));
-            let request = request.header("idempotency-key", &key).json(&json!({ "quantity": units }));
+            let request =
+                request.header("idempotency-key", &key).json(&json!({ "quantity": units }));
             request.send().await.ok().filter(|answer| answer.status().is_success()).map(drop)
         })
         .await;
