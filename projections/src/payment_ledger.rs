@@ -422,6 +422,7 @@ mod tests {
         let story = [requested(1), authorised()].into_iter().chain(captured()).chain(refunded());
         let row = after(story);
         assert_eq!((row.refunded, row.balance, row.version), (300, 0, 6));
+        assert_eq!((row.opened_at, taken.opened_at < taken.updated_at), (taken.opened_at, true));
         assert_eq!(row.state.0, State::Refunded);
         let done = [Operation::Authorise, Operation::Capture, Operation::Refund];
         assert_eq!(told(&row), done.map(|operation| (operation, "succeeded")));

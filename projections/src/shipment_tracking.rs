@@ -323,6 +323,7 @@ mod tests {
         assert_eq!(row.tracking_code.as_deref(), Some("T1"));
         assert_eq!((row.scans.0.len(), row.units.0.len()), (1, 1));
         assert_eq!(row.delivered_at, Some(at));
+        assert!(row.opened_at < row.packed_at.unwrap());
     }
 
     #[test]
