@@ -48,7 +48,8 @@ pub(super) async fn create_spill(
     live: &str,
     spill: &str,
 ) -> Result<(), sqlx::Error> {
-    let columns = format!("like {SCHEMA}.{live} including defaults including storage");
+    let columns =
+        format!("like {SCHEMA}.{live} including defaults including generated including storage");
     execute(connection, format!("create unlogged table {SCHEMA}.{spill} ({columns})")).await
 }
 
