@@ -79,6 +79,18 @@ pub(crate) async fn fill(owner: &PgPool, events: Position) -> Result<()> {
     Ok(())
 }
 
+/// Adds so many streams of [`STREAM_EVENTS`] events each, which readers see all at once.
+///
+/// # Errors
+/// Where a `COPY` fails.
+pub(crate) async fn add(owner: &PgPool, streams: usize) -> Result<Position> {
+    let head: Position = sqlx::query_scalar("select coalesce(max(position), 0) from events")
+        .fetch_one(owner)
+        .await?;
+    let now_us = Clock::system().now().timestamp_micros() - POSTGRES_EPOCH_US;
+    Ok(copy_streams(owner, head + 1, streams, now_us).await? - 1)
+}
+
 /// Writes so many streams from position `first`, and gives the next one.
 async fn copy_streams(
     owner: &PgPool,

@@ -2,17 +2,20 @@
 
 use std::collections::VecDeque;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishAckFuture;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::{self, Context, stream};
-use event_store::{Relay, Store};
+use event_store::Relay;
+use schemas::Position;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::flow;
+use crate::large;
+use crate::log::Log;
 use crate::report::Turns;
 
 /// Messages that wait for JetStream's word, as many as the relay lets wait.
@@ -22,14 +25,17 @@ const EXPECTED: &str = "Nats-Expected-Last-Sequence";
 /// Where the other client publishes to.
 const STREAM: &str = "PLAIN";
 
-/// Orders of four events each that are published in a turn.
-const ORDERS: usize = 10_000;
+/// Streams of four events each that are published in a turn.
+const STREAMS: usize = 5_000;
 
 /// Messages a second that a relay publishes, and that a plain client does of the same, in turn.
 ///
+/// The relay leads all the time, and what it is to publish comes into the log at once: so it is
+/// neither its start nor the writer that is measured.
+///
 /// # Errors
 /// Where something is not published.
-pub(crate) async fn rates(store: &Store, nats: &async_nats::Client, turns: u32) -> Result<Turns> {
+pub(crate) async fn rates(log: &Log, nats: &async_nats::Client, turns: u32) -> Result<Turns> {
     let context = jetstream::new(nats.clone());
     let config = stream::Config {
         name: STREAM.to_owned(),
@@ -38,44 +44,49 @@ pub(crate) async fn rates(store: &Store, nats: &async_nats::Client, turns: u32) 
         ..stream::Config::default()
     };
     context.create_stream(config).await?;
-    relay(store, nats).await?; // Makes the stream, and publishes what is there.
-    let mut measured = Turns::default();
-    for _ in 0..turns {
-        let before = store.head().await?;
-        flow::append_orders(store, ORDERS).await?;
-        let relayed = relay(store, nats).await?;
-        let count = usize::try_from(store.head().await? - before)?;
-        let messages = published(&context, store, count).await?;
-        let plain = publish(&context, messages).await?;
-        measured.add(relayed, plain);
-    }
-    Ok(measured)
-}
-
-/// Runs a relay until it has published everything, and gives its rate.
-async fn relay(store: &Store, nats: &async_nats::Client) -> Result<f64> {
-    let head = store.head().await?;
-    let relay = Relay::new(store.clone(), nats.clone());
+    let relay = Relay::new(log.store.clone(), nats.clone());
     let (mut published, drain) = (relay.published(), CancellationToken::new());
     let mut task = JoinSet::new();
     task.spawn(relay.run(drain.clone()));
-    let first = *published.wait_for(Option::is_some).await?;
-    let (first, started) = (first.context("it leads")?, Instant::now());
+    large::add(&log.owner, 1).await?;
+    let mut head = log.store.head().await?;
     published.wait_for(|position| *position >= Some(head)).await?;
-    let took = started.elapsed();
+    let mut measured = Turns::default();
+    for _ in 0..turns {
+        let before = head;
+        head = large::add(&log.owner, STREAMS).await?;
+        let relayed = relayed(&mut published, before, head).await?;
+        let messages = last(&context, log.store.log(), head - before).await?;
+        measured.add(relayed, publish(&context, messages).await?);
+    }
     drain.cancel();
     while let Some(ended) = task.join_next().await {
         ended??;
     }
-    Ok(per_second(usize::try_from(head - first)?, took.as_secs_f64()))
+    Ok(measured)
+}
+
+/// The rate from when a relay is seen to have begun until it is at the head.
+async fn relayed(
+    published: &mut watch::Receiver<Option<Position>>,
+    before: Position,
+    head: Position,
+) -> Result<f64> {
+    let begun = *published.wait_for(|position| *position > Some(before)).await?;
+    let started = Instant::now();
+    published.wait_for(|position| *position >= Some(head)).await?;
+    let rest = usize::try_from(head - begun.context("it leads")?)?;
+    ensure!(rest > 0, "the relay was done before it was looked at");
+    Ok(per_second(rest, started.elapsed().as_secs_f64()))
 }
 
 /// The last `count` messages of the relay's stream.
-async fn published(context: &Context, store: &Store, count: usize) -> Result<Vec<StreamMessage>> {
-    let mut stream = context.get_stream(format!("WAYBILL_{}", store.log())).await?;
-    let last = stream.info().await?.state.last_sequence;
-    let mut messages = Vec::with_capacity(count);
-    for sequence in last - u64::try_from(count)? + 1..=last {
+async fn last(context: &Context, log: &str, count: Position) -> Result<Vec<StreamMessage>> {
+    let mut stream = context.get_stream(format!("WAYBILL_{log}")).await?;
+    let (last, count) = (stream.info().await?.state.last_sequence, u64::try_from(count)?);
+    ensure!(last >= count, "the stream has {last} messages, and {count} were published");
+    let mut messages = Vec::new();
+    for sequence in last - count + 1..=last {
         messages.push(stream.get_raw_message(sequence).await?);
     }
     Ok(messages)

@@ -256,7 +256,7 @@ impl<'a> Bench<'a> {
     async fn relay(&mut self, name: &'static str) -> Result<Row> {
         let (tasks, drain) = (&mut self.tasks, &self.drain);
         let log = Log::open(self.servers, "relayed", &self.nats, tasks, drain).await?;
-        let turns = relaying::rates(&log.store, &self.nats, TURNS).await?;
+        let turns = relaying::rates(&log, &self.nats, TURNS).await?;
         Ok(turns.row(name, "events/s", "async-nats, the same messages, as many waiting"))
     }
 
