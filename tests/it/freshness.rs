@@ -58,7 +58,8 @@ async fn a_read_waits_for_the_worker_of_its_row_and_not_for_the_slowest() {
     let (mut lower, mut upper) = (None, None);
     while lower.is_none() || upper.is_none() {
         let placed = place(&world).await;
-        *(if placed.slice < 512 { &mut lower } else { &mut upper }) = Some(placed);
+        let half = if placed.slice < 512 { &mut lower } else { &mut upper };
+        *half = Some(placed);
     }
     let (lower, upper) = (lower.unwrap(), upper.unwrap());
 
