@@ -71,9 +71,18 @@ pub trait Projector: Send + Sync + 'static {
         true
     }
 
+    /// Whether an event means anything to it. What it does not want is never handed to it.
+    fn wants(&self, _event: &Recorded) -> bool {
+        true
+    }
+
     /// Writes what `events` mean. Events are in order, without holes, each seen once; those of
-    /// parked streams are left out. After a fault everything is rolled back, and the same events
-    /// come again, perhaps fewer at a time.
+    /// parked streams are left out. Where there are none, only the checkpoint moves past what is
+    /// not wanted. After a fault everything is rolled back, and the same events come again,
+    /// perhaps fewer at a time.
+    ///
+    /// The transaction does not wait for the disk: a crash of the database takes the last rows and
+    /// the checkpoint back together, and the events come again.
     fn apply(
         &self,
         tx: &mut PgConnection,

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use crate::fold::Fold;
 use crate::migrate;
-use crate::projection::{Projection, unreadable};
+use crate::projection::{Keys, Projection, unreadable};
 use crate::row::Table;
 
 /// Keeps the table of `P` up to date. The checkpoint moves in the same transaction.
@@ -39,6 +39,10 @@ impl<P: Projection> Projector for Live<P> {
 
     fn spreads(&self) -> bool {
         !P::SHARED_ROWS
+    }
+
+    fn wants(&self, event: &Recorded) -> bool {
+        unreadable::<P>(event).is_some() || P::keys(event) != Keys::None
     }
 
     async fn apply(&self, tx: &mut PgConnection, events: &[Arc<Recorded>]) -> Result<(), Fault> {

@@ -87,6 +87,10 @@ impl Projector for Timers {
         "saga/timers"
     }
 
+    fn wants(&self, event: &Recorded) -> bool {
+        event.stream.category == Category::Saga
+    }
+
     async fn apply(&self, tx: &mut PgConnection, events: &[Arc<Recorded>]) -> Result<(), Fault> {
         let mut changes = Changes::default();
         for event in events {

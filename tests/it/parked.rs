@@ -1,5 +1,7 @@
 //! What operators see of parked streams over HTTP, and do about them.
 
+use std::collections::BTreeMap;
+
 use event_store::{Options, Store};
 use schemas::Ids;
 use serde_json::{Value, json};
@@ -52,6 +54,7 @@ async fn operators_see_what_is_parked_and_try_it_again_or_drop_it() {
     refusals(&world, &path, &dry).await;
 
     let body = json!({ "actor": "Ada", "reason": "nobody knows it", "consumer": "projection/order_summary" });
+    let everything = json!({ "actor": "Ada", "reason": "nobody knows it" });
     let (status, told) = act(&world, &format!("{path}/retry"), &body).await;
     assert_eq!((status, &told["streams"], &told["events"]), (202, &1.into(), &2.into()));
     until("it to be parked again", async || {
@@ -73,9 +76,27 @@ async fn operators_see_what_is_parked_and_try_it_again_or_drop_it() {
         (&"Ada".into(), &"retry".into())
     );
 
+    // Whoever else listens to orders parks it too, in its own time.
+    until("everything to be dropped", async || {
+        world.settle().await;
+        for (cause, _) in parked_causes(&world).await {
+            act(&world, &format!("/v1/parked/{cause}/drop"), &everything).await;
+        }
+        parked_causes(&world).await.is_empty().then_some(())
+    })
+    .await;
     drain.cancel();
     tasks.join_all().await;
     world.end().await;
+}
+
+/// The causes for which something is parked, and for how many consumers.
+async fn parked_causes(world: &World) -> BTreeMap<String, usize> {
+    let mut causes = BTreeMap::new();
+    for cause in ask(world, "/v1/parked").await["data"].as_array().unwrap() {
+        *causes.entry(cause["fingerprint"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    causes
 }
 
 /// Reads the streams of a cause one by one; tells how many there are, of several consumers.

@@ -74,12 +74,8 @@ pub(super) async fn run<W>(
     let mut workers = JoinSet::new();
     let mut ranges: HashMap<i16, CancellationToken> = HashMap::new();
     loop {
-        let next = tokio::select! {
-            biased;
-            () = drain.cancelled() => break,
-            next = crew.look() => next,
-        };
-        let wait = match next {
+        // Not cut off: a transaction that has only begun would go back to the pool as it is.
+        let wait = match crew.look().await {
             Next::Take(leases) => {
                 for lease in leases {
                     let (from, token) = (lease.slices.from(), drain.child_token());
@@ -102,6 +98,7 @@ pub(super) async fn run<W>(
             Next::Wait(wait) => wait,
         };
         tokio::select! {
+            biased;
             () = drain.cancelled() => break,
             Some(ended) = workers.join_next() => ended_well(ended, &mut ranges),
             () = sleep(wait) => {}

@@ -111,6 +111,9 @@ impl Lease {
 
     /// Moves the checkpoint within a transaction; call [`Lease::moved`] once that is committed.
     /// False where an earlier attempt, whose outcome was unknown, did it already.
+    ///
+    /// The transaction does not wait for the disk: should the database crash, the last moves are
+    /// lost together with the rows that came with them, and the events are seen again.
     pub(super) async fn advance(
         &self,
         connection: &mut PgConnection,
@@ -121,6 +124,7 @@ impl Lease {
             "update checkpoints
              set position = $5, updated_at = clock_timestamp(),
                  leased_until = clock_timestamp() + make_interval(secs => $6)
+             from (select set_config('synchronous_commit', 'off', true)) as without_waiting
              where consumer = $1 and from_slice = $2 and epoch = $3 and position = $4",
         )
         .bind(&self.consumer)

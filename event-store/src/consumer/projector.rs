@@ -17,8 +17,9 @@ use crate::{FeedHandle, Store};
 /// Events in one transaction.
 const BATCH_EVENTS_MAX: usize = 500;
 
-/// How often the checkpoint moves where the events are others'.
-const PASS_EVERY: Duration = Duration::from_millis(20);
+/// How long the checkpoint may stay behind events that are others' or mean nothing here: those who
+/// wait for the events themselves come first.
+const PASS_WAIT_MAX: Duration = Duration::from_millis(20);
 
 /// How often to look whether somebody wants a parked stream to be tried again.
 const RETRY_LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -42,7 +43,7 @@ pub async fn run_projector<P: Projector>(
                 projector: &*projector,
                 passed: lease.position,
                 lease,
-                moved: Instant::now(),
+                past_since: Instant::now(),
                 parked: HashSet::new(),
                 drain,
                 faults: Backoff::default(),
@@ -107,8 +108,8 @@ struct Worker<'a, P> {
     lease: Lease,
     /// Up to here there is nothing of ours beyond the checkpoint.
     passed: Position,
-    /// When the checkpoint last moved.
-    moved: Instant,
+    /// Since when there is anything between the two.
+    past_since: Instant,
     parked: HashSet<Uuid>,
     drain: CancellationToken,
     faults: Backoff,
@@ -135,7 +136,7 @@ impl<P: Projector> Worker<'_, P> {
                 () = self.drain.cancelled() => return End::Drained,
                 _ = retry.tick(), if !self.parked.is_empty() => self.retry().await,
                 batch = tail.next(BATCH_EVENTS_MAX) => self.take(&batch).await,
-                () = sleep_until(self.moved + PASS_EVERY), if self.is_past() => self.pass().await,
+                () = sleep_until(self.past_since + PASS_WAIT_MAX), if self.is_past() => self.pass().await,
                 () = lose(&self.lease, self.store) => return End::Lost,
             };
             if let Err(end) = done {
@@ -178,7 +179,7 @@ impl<P: Projector> Worker<'_, P> {
             }
         }
         let stop = self.lease.stop_at.is_some_and(|stop| self.passed >= stop);
-        if self.is_past() && (stop || self.moved.elapsed() >= PASS_EVERY) {
+        if self.is_past() && (stop || self.past_since.elapsed() >= PASS_WAIT_MAX) {
             self.pass().await?;
         }
         Ok(())
@@ -189,6 +190,9 @@ impl<P: Projector> Worker<'_, P> {
         let Some(last) = slice.last() else { return Ok(()) };
         let ours = self.ours(slice);
         if ours.is_empty() {
+            if !self.is_past() {
+                self.past_since = Instant::now();
+            }
             self.passed = last.position; // The checkpoint follows, see `pass`.
             return Ok(());
         }
@@ -211,34 +215,44 @@ impl<P: Projector> Worker<'_, P> {
     fn moved(&mut self, position: Position) {
         self.lease.moved(position);
         self.passed = position;
-        self.moved = Instant::now();
     }
 
     fn is_past(&self) -> bool {
         self.passed > self.lease.position
     }
 
-    /// Moves the checkpoint past events of others. Nothing is written that a crash could tear apart.
+    /// Moves the checkpoint past events that are not ours.
     async fn pass(&mut self) -> Result<(), End> {
         let to = self.passed;
-        match self.lease.save(self.store.pool().clone(), to).await {
+        match self.try_pass(to).await {
             Ok(()) => {
                 self.moved(to);
                 self.well();
                 Ok(())
             }
-            Err(AdvanceError::Lost) => Err(End::Lost),
-            Err(AdvanceError::Database(error)) => self.pause(&chain(&error)).await,
+            Err(Stop::Lost) => Err(End::Lost),
+            Err(Stop::System(why) | Stop::Poison(_, why)) => self.pause(&why).await,
         }
     }
 
-    /// What of a batch is in our range.
+    async fn try_pass(&self, to: Position) -> Result<(), Stop> {
+        let mut tx = self.store.pool().begin().await?;
+        if self.lease.advance(&mut tx, to).await? {
+            self.projector.apply(&mut tx, &[]).await?; // It may refuse to go on.
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// What of a batch is in our range and wanted.
     fn ours<'e>(&self, slice: &'e [Arc<Recorded>]) -> Cow<'e, [Arc<Recorded>]> {
         let slices = self.lease.slices;
-        if slice.iter().all(|event| slices.holds(event.stream.id)) {
+        let ours =
+            |event: &Arc<Recorded>| slices.holds(event.stream.id) && self.projector.wants(event);
+        if slice.iter().all(ours) {
             return Cow::Borrowed(slice);
         }
-        slice.iter().filter(|event| slices.holds(event.stream.id)).cloned().collect()
+        slice.iter().filter(|event| ours(event)).cloned().collect()
     }
 
     /// Applies events of which some belong to streams that were parked, and may be no longer.

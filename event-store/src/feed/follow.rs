@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::sequence::{Sequence, Verdict};
-use super::{BATCH_EVENTS_MAX, Hub, PATIENCE, POLL_AWAY, POLL_IDLE, wake};
+use super::{ALONE, BATCH_EVENTS_MAX, Hub, PATIENCE, POLL_AWAY, POLL_IDLE, wake};
 use crate::consumer::Backoff;
 
 /// What the follower waits for.
@@ -39,6 +39,7 @@ pub(super) async fn run(
         None => None,
     };
     let mut due = Instant::now();
+    let mut grown_at = Instant::now();
     loop {
         let last = follower.sequence.last();
         let next = tokio::select! {
@@ -56,10 +57,14 @@ pub(super) async fn run(
                 follower.arrived(events).await;
                 due = Instant::now() + POLL_IDLE;
             }
-            // JetStream will bring it; without JetStream, look at once.
-            Next::Grown if connected => due = due.min(Instant::now() + PATIENCE),
+            // One of many: JetStream will bring them all. Alone, or without JetStream: look at once.
+            Next::Grown if connected && grown_at.elapsed() < ALONE => {
+                grown_at = Instant::now();
+                due = due.min(Instant::now() + PATIENCE);
+            }
             // What happened between the last look and the subscription is brought by nobody.
             Next::Grown | Next::Connection | Next::Due => {
+                grown_at = Instant::now();
                 follower.poll().await;
                 due = Instant::now() + if connected { POLL_IDLE } else { POLL_AWAY };
             }
