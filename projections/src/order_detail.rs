@@ -1,20 +1,17 @@
 //! One row per order, with everything that its page shows.
 
-use event_store::slice;
 use schemas::order::{CancelReason, Event, Line, RejectReason, Shortage};
 use schemas::{
-    Address, Category, Currency, Fact, Money, OrderId, Personal, Position, Quantity, Recorded,
-    Timestamp,
+    Address, Category, Currency, Fact, Money, OrderId, Personal, Quantity, Recorded, Timestamp,
 };
 use serde::Serialize;
+use sqlx::PgPool;
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgPool, Row as _};
 use uuid::Uuid;
 
-use crate::checkpoint;
 use crate::order_progress::{FulfilmentStatus, PaymentStatus, Progress, Status};
 use crate::projection::{Keys, Projection};
-use crate::row::{AsText, Row as _};
+use crate::row::{self, AsText};
 
 crate::table! {
     /// An order on its own page.
@@ -256,23 +253,12 @@ impl Projection for OrderDetail {
     }
 }
 
-/// One order, and how much of the log the read model has seen.
+/// One order.
 ///
 /// # Errors
 /// Where the database is away.
-pub async fn get(pool: &PgPool, order: OrderId) -> Result<(Option<Row>, Position), sqlx::Error> {
-    let columns = Row::COLUMNS.join(", ");
-    // One way to the database tells both, as they were at one moment.
-    let query = format!(
-        "select {columns}, (select coalesce(min(position), 0) from checkpoints \
-         where consumer = $2 and from_slice <= $3 and $3 < before_slice) as seen \
-         from (select) as always left join read_models.order_detail on order_id = $1"
-    );
-    let query = sqlx::query(AssertSqlSafe(query)).bind(order.uuid());
-    let query = query.bind(checkpoint(OrderDetail::NAME)).bind(slice(order.uuid()));
-    let row = query.fetch_one(pool).await?;
-    let found = row.try_get::<Option<Uuid>, _>(0)?.is_some();
-    Ok((found.then(|| Row::read(&row)).transpose()?, row.try_get("seen")?))
+pub async fn get(pool: &PgPool, order: OrderId) -> Result<Option<Row>, sqlx::Error> {
+    row::get(pool, OrderDetail::NAME, order.uuid()).await
 }
 
 #[cfg(test)]

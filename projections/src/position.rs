@@ -7,6 +7,7 @@ use event_store::Slices;
 use schemas::Position;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{checkpoint, registry};
@@ -17,6 +18,9 @@ const POLL_FIRST: Duration = Duration::from_millis(1);
 
 /// How often they are looked at in the end.
 const POLL_EVERY: Duration = Duration::from_millis(5);
+
+/// How old a position may be that a query tells: what it reads is at least as new.
+const RECENT: Duration = Duration::from_millis(5);
 
 /// Why a wait was in vain.
 #[derive(Debug, thiserror::Error)]
@@ -77,19 +81,34 @@ pub async fn positions(pool: &PgPool) -> Result<HashMap<&'static str, Reached>, 
 #[derive(Debug)]
 pub struct Freshness {
     pool: PgPool,
-    seen: watch::Sender<HashMap<&'static str, Reached>>,
+    seen: watch::Sender<Seen>,
     looking: Mutex<()>,
+}
+
+/// The positions when they were last looked at.
+#[derive(Debug, Default)]
+struct Seen {
+    /// When that began.
+    at: Option<Instant>,
+    positions: HashMap<&'static str, Reached>,
+}
+
+impl Seen {
+    fn of(&self, name: &str, stream: Option<Uuid>) -> Position {
+        self.positions.get(name).map_or(0, |reached| reached.of(stream))
+    }
 }
 
 impl Freshness {
     /// Looks through `pool`.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, seen: watch::Sender::new(HashMap::new()), looking: Mutex::new(()) }
+        Self { pool, seen: watch::Sender::new(Seen::default()), looking: Mutex::new(()) }
     }
 
-    /// Where the read model `name` is now; where the worker of `stream` is, if one is named. What
-    /// is read after this has seen that position.
+    /// Where the read model `name` is at least; where the worker of `stream` is, if one is named.
+    /// What is read after this has seen that position. However many ask, the checkpoints are
+    /// looked at once in [`RECENT`].
     ///
     /// # Errors
     /// Where the database is away.
@@ -98,14 +117,39 @@ impl Freshness {
         name: &str,
         stream: Option<Uuid>,
     ) -> Result<Position, sqlx::Error> {
-        let position = sqlx::query_scalar(
-            "select min(position) from checkpoints
-             where consumer = $1 and ($2::smallint is null
-                 or from_slice <= $2 and $2 < before_slice)",
-        );
-        let position = position.bind(checkpoint(name)).bind(stream.map(event_store::slice));
-        let position: Option<Position> = position.fetch_one(&self.pool).await?;
-        Ok(position.unwrap_or_default())
+        let mut news = self.seen.subscribe();
+        loop {
+            if let Some(seen) = self.recent(name, stream, &mut news) {
+                return Ok(seen);
+            }
+            tokio::select! {
+                biased;
+                _ = news.changed() => {}
+                _looking = self.looking.lock() => {
+                    // Whoever had the lock before may have looked.
+                    if self.recent(name, stream, &mut news).is_none() {
+                        self.look_once().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn recent(
+        &self,
+        name: &str,
+        stream: Option<Uuid>,
+        news: &mut watch::Receiver<Seen>,
+    ) -> Option<Position> {
+        let at = news.borrow_and_update().at;
+        at.is_some_and(|at| at.elapsed() < RECENT).then(|| self.seen(name, stream))
+    }
+
+    async fn look_once(&self) -> Result<(), sqlx::Error> {
+        let at = Instant::now();
+        let positions = positions(&self.pool).await?;
+        self.seen.send_replace(Seen { at: Some(at), positions });
+        Ok(())
     }
 
     /// Waits until the read model `name` has seen `position`, at most for `patience`, and says
@@ -134,7 +178,7 @@ impl Freshness {
     ) -> Result<Position, sqlx::Error> {
         let mut news = self.seen.subscribe();
         loop {
-            let seen = news.borrow_and_update().get(name).map_or(0, |seen| seen.of(stream));
+            let seen = news.borrow_and_update().of(name, stream);
             if seen >= position {
                 return Ok(seen);
             }
@@ -156,7 +200,7 @@ impl Freshness {
     ) -> Result<(), sqlx::Error> {
         let mut pause = POLL_FIRST;
         loop {
-            self.seen.send_replace(positions(&self.pool).await?);
+            self.look_once().await?;
             if self.seen(name, stream) >= position {
                 return Ok(());
             }
@@ -166,7 +210,7 @@ impl Freshness {
     }
 
     fn seen(&self, name: &str, stream: Option<Uuid>) -> Position {
-        self.seen.borrow().get(name).map_or(0, |seen| seen.of(stream))
+        self.seen.borrow().of(name, stream)
     }
 }
 

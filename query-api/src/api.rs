@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use event_store::{History, Vault, VaultError};
 use projections::{Freshness, WaitError};
-use schemas::{Personal, PersonalData, Position};
+use schemas::{Personal, PersonalData};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -112,25 +112,13 @@ impl Api {
         stream: Option<Uuid>,
         wanted: &Wanted,
     ) -> Result<ProjectionPosition, Problem> {
-        if let Some(position) = self.reached(name, stream, wanted).await? {
-            return Ok(ProjectionPosition(position));
-        }
-        let position = self.freshness.position(name, stream).await;
-        position.map(ProjectionPosition).map_err(|error| database(&error))
-    }
-
-    /// The same where the caller asked for a position; for who learns it with what is read.
-    pub(crate) async fn reached(
-        &self,
-        name: &str,
-        stream: Option<Uuid>,
-        wanted: &Wanted,
-    ) -> Result<Option<Position>, Problem> {
         let Wanted { min_position, patience, lenient, .. } = wanted;
-        let Some(position) = *min_position else { return Ok(None) };
-        let reached = self.freshness.wait(name, stream, position, *patience).await;
-        reached.map(Some).or_else(|error| match error {
-            WaitError::Behind { position } if *lenient => Ok(Some(position)),
+        let position = match min_position {
+            None => self.freshness.position(name, stream).await.map_err(WaitError::from),
+            Some(position) => self.freshness.wait(name, stream, *position, *patience).await,
+        };
+        position.map(ProjectionPosition).or_else(|error| match error {
+            WaitError::Behind { position } if *lenient => Ok(ProjectionPosition(position)),
             WaitError::Behind { position } => {
                 let detail = "the read model has not seen that position yet; try again, or take \
                               what there is with `Prefer: handling=lenient`";

@@ -14,7 +14,7 @@ use schemas::{
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use web::{Page, PathId, Problem, ProjectionPosition, Query};
+use web::{Page, PathId, Problem, Query};
 
 use crate::api::{Api, Wanted, database, missing, versioned};
 use crate::order_events::{self, Followed};
@@ -30,10 +30,8 @@ async fn one(
     PathId(order): PathId<OrderId>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
-    api.reached("order_detail", Some(order.uuid()), &wanted).await?;
-    let found = order_detail::get(&api.pool, order).await;
-    let (row, seen) = found.map_err(|error| database(&error))?;
-    let seen = ProjectionPosition(seen);
+    let seen = api.fresh_row("order_detail", order.uuid(), &wanted).await?;
+    let row = order_detail::get(&api.pool, order).await.map_err(|error| database(&error))?;
     let Some(row) = row else { return Ok(missing(seen, "order")) };
     let address = api.open(&[&row.shipping_address.0]).await?.pop().flatten();
     // Erasing does not change the version, and nobody may go on with what they were told before.

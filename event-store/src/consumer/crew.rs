@@ -74,8 +74,13 @@ pub(super) async fn run<W>(
     let mut workers = JoinSet::new();
     let mut ranges: HashMap<i16, CancellationToken> = HashMap::new();
     loop {
+        let step = tokio::select! {
+            biased;
+            () = drain.cancelled() => break,
+            step = crew.look() => step,
+        };
         // Not cut off: a transaction that has only begun would go back to the pool as it is.
-        let wait = match crew.look().await {
+        let wait = match crew.act(step).await {
             Next::Take(leases) => {
                 for lease in leases {
                     let (from, token) = (lease.slices.from(), drain.child_token());
@@ -143,46 +148,67 @@ struct Crew<'a> {
 }
 
 impl Crew<'_> {
-    async fn look(&mut self) -> Next {
-        match self.try_look().await {
-            Ok(next) => {
-                if self.faults.recovered() {
-                    tracing::info!(consumer = self.consumer, "the leases can be read again");
+    /// Looks how things are; waits while the database is away.
+    async fn look(&mut self) -> Step {
+        loop {
+            match self.try_look().await {
+                Ok(step) => {
+                    if self.faults.recovered() {
+                        tracing::info!(consumer = self.consumer, "the leases can be read again");
+                    }
+                    return step;
                 }
-                next
+                Err(error) => self.failed(&error),
             }
+            sleep(self.faults.delay()).await;
+        }
+    }
+
+    async fn try_look(&mut self) -> Result<Step, sqlx::Error> {
+        if Instant::now() >= self.sign_due {
+            self.sign().await?;
+            self.sign_due = Instant::now() + RENEW_EVERY;
+        }
+        Ok(self.scene().await?.step(&self.me))
+    }
+
+    async fn act(&mut self, step: Step) -> Next {
+        match self.try_act(step).await {
+            Ok(next) => next,
             Err(error) => {
-                if self.faults.failed() {
-                    let (consumer, error) = (self.consumer, chain(&error));
-                    tracing::warn!(consumer, error, "the leases cannot be read");
-                }
+                self.failed(&error);
                 Next::Wait(self.faults.delay())
             }
         }
     }
 
-    async fn try_look(&mut self) -> Result<Next, sqlx::Error> {
-        if Instant::now() >= self.sign_due {
-            self.sign().await?;
-            self.sign_due = Instant::now() + RENEW_EVERY;
-        }
-        let scene = self.scene().await?;
-        match scene.step(&self.me) {
-            Step::Begin => self.begin().await.map(|()| Next::Wait(Duration::ZERO)),
+    async fn try_act(&self, step: Step) -> Result<Next, sqlx::Error> {
+        Ok(match step {
+            Step::Begin => {
+                self.begin().await?;
+                Next::Wait(Duration::ZERO)
+            }
             Step::LayOut(workers) => {
                 let laid = self.lay_out(workers).await?;
-                Ok(Next::Wait(if laid { Duration::ZERO } else { LOOK_EVERY }))
+                Next::Wait(if laid { Duration::ZERO } else { LOOK_EVERY })
             }
             Step::Take(ranges) => {
                 let mut leases = Vec::new();
                 for from in ranges {
                     leases.extend(Lease::take(self.pool, self.consumer, from, &self.me).await?);
                 }
-                Ok(Next::Take(leases))
+                Next::Take(leases)
             }
-            Step::Release(from) => Ok(Next::Release(from)),
-            Step::Look => Ok(Next::Wait(LOOK_EVERY)),
-            Step::Rest => Ok(Next::Wait(RENEW_EVERY)),
+            Step::Release(from) => Next::Release(from),
+            Step::Look => Next::Wait(LOOK_EVERY),
+            Step::Rest => Next::Wait(RENEW_EVERY),
+        })
+    }
+
+    fn failed(&mut self, error: &sqlx::Error) {
+        if self.faults.failed() {
+            let (consumer, error) = (self.consumer, chain(error));
+            tracing::warn!(consumer, error, "the leases cannot be reached");
         }
     }
 
