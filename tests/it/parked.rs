@@ -45,6 +45,7 @@ async fn operators_see_what_is_parked_and_try_it_again_or_drop_it() {
         found.find(|cause| cause["events"] == 2).cloned()
     })
     .await;
+    world.settle().await; // Everybody who listens to orders has met it.
     let fingerprint = cause["fingerprint"].as_str().unwrap().to_owned();
     let path = format!("/v1/parked/{fingerprint}");
     let streams = pages(&world, &path, stream).await;
