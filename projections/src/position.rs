@@ -12,11 +12,13 @@ use uuid::Uuid;
 
 use crate::{checkpoint, registry};
 
-/// How soon the checkpoints are looked at again while somebody waits: twice as late each time, since
-/// most waits are over at once.
+/// How often the checkpoints are looked at while somebody waits, at first: most need not wait longer.
 const POLL_FIRST: Duration = Duration::from_millis(1);
 
-/// How often they are looked at in the end.
+/// How many looks are so soon.
+const POLLS_FIRST: u32 = 12;
+
+/// How often after that.
 const POLL_EVERY: Duration = Duration::from_millis(5);
 
 /// How old a position may be that a query tells: what it reads is at least as new.
@@ -198,15 +200,14 @@ impl Freshness {
         stream: Option<Uuid>,
         position: Position,
     ) -> Result<(), sqlx::Error> {
-        let mut pause = POLL_FIRST;
-        loop {
+        for look in 0.. {
             self.look_once().await?;
             if self.seen(name, stream) >= position {
                 return Ok(());
             }
-            tokio::time::sleep(pause).await;
-            pause = POLL_EVERY.min(pause * 2);
+            tokio::time::sleep(if look < POLLS_FIRST { POLL_FIRST } else { POLL_EVERY }).await;
         }
+        Ok(())
     }
 
     fn seen(&self, name: &str, stream: Option<Uuid>) -> Position {
