@@ -21,8 +21,11 @@ const POLLS_FIRST: u32 = 12;
 /// How often after that.
 const POLL_EVERY: Duration = Duration::from_millis(5);
 
-/// How old a position may be that a query tells: what it reads is at least as new.
+/// How old a position may be that a query tells without looking: what it reads is at least as new.
 const RECENT: Duration = Duration::from_millis(5);
+
+/// How old it may be while somebody else is looking.
+const OLD: Duration = Duration::from_millis(100);
 
 /// Why a wait was in vain.
 #[derive(Debug, thiserror::Error)]
@@ -109,8 +112,8 @@ impl Freshness {
     }
 
     /// Where the read model `name` is at least; where the worker of `stream` is, if one is named.
-    /// What is read after this has seen that position. However many ask, the checkpoints are
-    /// looked at once in [`RECENT`].
+    /// What is read after this has seen that position. However many ask, one of them looks at the
+    /// checkpoints, once in 5 ms.
     ///
     /// # Errors
     /// Where the database is away.
@@ -120,31 +123,30 @@ impl Freshness {
         stream: Option<Uuid>,
     ) -> Result<Position, sqlx::Error> {
         let mut news = self.seen.subscribe();
+        if let Some(seen) = self.younger(RECENT, name, stream) {
+            return Ok(seen);
+        }
+        if let Ok(_looking) = self.looking.try_lock() {
+            self.look_once().await?;
+            return Ok(self.seen(name, stream));
+        }
+        // Somebody else looks: what is known still holds, unless it is very old.
         loop {
-            if let Some(seen) = self.recent(name, stream, &mut news) {
+            if let Some(seen) = self.younger(OLD, name, stream) {
                 return Ok(seen);
             }
             tokio::select! {
                 biased;
                 _ = news.changed() => {}
-                _looking = self.looking.lock() => {
-                    // Whoever had the lock before may have looked.
-                    if self.recent(name, stream, &mut news).is_none() {
-                        self.look_once().await?;
-                    }
-                }
+                _looking = self.looking.lock() => self.look_once().await?,
             }
         }
     }
 
-    fn recent(
-        &self,
-        name: &str,
-        stream: Option<Uuid>,
-        news: &mut watch::Receiver<Seen>,
-    ) -> Option<Position> {
-        let at = news.borrow_and_update().at;
-        at.is_some_and(|at| at.elapsed() < RECENT).then(|| self.seen(name, stream))
+    /// What is known, if it is not older than this.
+    fn younger(&self, age: Duration, name: &str, stream: Option<Uuid>) -> Option<Position> {
+        let seen = self.seen.borrow();
+        seen.at.is_some_and(|at| at.elapsed() < age).then(|| seen.of(name, stream))
     }
 
     async fn look_once(&self) -> Result<(), sqlx::Error> {
