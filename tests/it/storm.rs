@@ -38,8 +38,8 @@ const CALLERS: u64 = 4;
 /// Units of the one sku that all orders are about.
 const UNITS: u32 = 500_000;
 
-/// How long everything may take to come to rest when the trouble is over.
-const REST_MAX: Duration = Duration::from_mins(4);
+/// How long nothing may move when the trouble is over and not all is at rest.
+const STANDSTILL_MAX: Duration = Duration::from_mins(2);
 
 /// A number from the environment.
 fn number(name: &str) -> Option<u64> {
@@ -94,11 +94,15 @@ async fn shop(url: String, mut dice: Dice, stop: CancellationToken) -> usize {
     placed
 }
 
-/// Waits until `done` says nothing any more; otherwise fails with what it says.
-async fn rest(what: &str, mut done: impl AsyncFnMut() -> Option<String>) {
-    let deadline = Instant::now() + REST_MAX;
-    while let Some(missing) = done().await {
-        assert!(Instant::now() < deadline, "{what}, not within {REST_MAX:?}: {missing}");
+/// Waits until `missing` says nothing any more; fails where it says the same for too long.
+async fn rest(what: &str, mut missing: impl AsyncFnMut() -> Option<String>) {
+    let mut moved = (String::new(), Instant::now());
+    while let Some(now) = missing().await {
+        if now != moved.0 {
+            moved = (now, Instant::now());
+        }
+        let (said, since) = &moved;
+        assert!(since.elapsed() < STANDSTILL_MAX, "{what}, but for {STANDSTILL_MAX:?}: {said}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -112,14 +116,18 @@ async fn at_rest(log: &Log, placed: i64) {
         )
         .fetch_one(&log.database)
         .await;
-        let (known, resting) = found.ok()?;
+        let Ok((known, resting)) = found else { return Some("the database is away".to_owned()) };
         (resting < placed).then(|| format!("{resting} of {known} rest, {placed} were placed"))
     })
     .await;
     rest("everybody is at the head", async || {
-        let parts = event_store::positions(&log.database).await.ok()?;
+        let Ok(parts) = event_store::positions(&log.database).await else {
+            return Some("the database is away".to_owned());
+        };
         let behind = parts.iter().filter(|part| part.lag_events() > 0);
-        let behind: Vec<_> = behind.map(|part| format!("{part:?}")).collect();
+        let behind: Vec<_> = behind
+            .map(|part| format!("{} {} {}", part.consumer, part.slices(), part.position))
+            .collect();
         (!behind.is_empty()).then(|| behind.join("\n"))
     })
     .await;
