@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sqlx::Connection as _;
 
-use crate::world::{World, key, order, until};
+use crate::world::{Reply, World, key, order, until};
 
 const CONSUMERS: [&str; 2] = ["projection/order_detail", "projection/order_summary"];
 
@@ -26,8 +26,12 @@ async fn get(world: &World, path: &str, position: &str, prefer: &str) -> (u16, V
     let request = world.http().get(format!("{}{path}", world.query_url()));
     let request = request.header("min-position", position).header("prefer", prefer);
     let reply = world.send(request).await;
-    let seen = reply.header("projection-position").map(|seen| seen.parse().unwrap());
+    let seen = seen(&reply);
     (reply.status.as_u16(), reply.body, seen)
+}
+
+fn seen(reply: &Reply) -> Option<i64> {
+    reply.header("projection-position").map(|seen| seen.parse().unwrap())
 }
 
 #[tokio::test]
@@ -64,9 +68,9 @@ async fn a_read_waits_for_the_worker_of_its_row_and_not_for_the_slowest() {
     let (lower, upper) = (lower.unwrap(), upper.unwrap());
 
     let path = format!("/v1/orders/{}", lower.id);
-    let (status, body, seen) = get(&world, &path, &lower.position, "wait=2").await;
-    assert_eq!((status, &body["id"]), (200, &lower.id.as_str().into()));
-    assert!(seen >= lower.position.parse().ok());
+    let reply = world.get_at(&path, &lower.position).await;
+    assert_eq!(reply.body["id"], lower.id.as_str());
+    assert!(seen(&reply) >= lower.position.parse().ok());
     let path = format!("/v1/orders/{}", upper.id);
     let (status, body, _) = get(&world, &path, &upper.position, "wait=1").await;
     assert_eq!((status, &body["code"]), (503, &"projection_behind".into()));
@@ -83,7 +87,6 @@ async fn a_read_waits_for_the_worker_of_its_row_and_not_for_the_slowest() {
 
     held.rollback().await.unwrap();
     world.get_until(&path, |body| (body["id"] == upper.id.as_str()).then_some(())).await;
-    let (status, _, _) = get(&world, "/v1/orders", &upper.position, "wait=2").await;
-    assert_eq!(status, 200);
+    world.get_at("/v1/orders", &upper.position).await;
     world.end().await;
 }

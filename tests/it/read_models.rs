@@ -332,14 +332,11 @@ async fn lists_wait_for_a_position(shop: &Shop) {
         "/v1/sagas",
         "/v1/sales",
     ] {
-        let get = |position: &str| {
-            let url = format!("{}{path}", world.query_url());
-            world.http().get(url).header("Min-Position", position).header("Prefer", "wait=2")
-        };
-        let reply = world.send(get(position)).await.expect(200);
+        let reply = world.get_at(path, position).await;
         let seen: i64 = reply.header("Projection-Position").unwrap().parse().unwrap();
         assert!(seen >= position.parse().unwrap(), "{path}: {seen}");
-        let late = get("999999999").header("Prefer", "wait=0");
+        let late = world.http().get(format!("{}{path}", world.query_url()));
+        let late = late.header("Min-Position", "999999999").header("Prefer", "wait=0");
         let late = world.send(late).await.expect(503);
         assert_eq!(late.body["code"], "projection_behind", "{path}");
     }

@@ -242,8 +242,7 @@ async fn a_read_waits_for_the_write_it_asks_for() {
     let reply = world.post("/v1/orders", order(&[("none", 1)], "pm_card_visa")).await.expect(201);
     let (path, position) = (reply.header("Location").unwrap(), reply.header("Commit-Position"));
 
-    let read = world.http().get(format!("{}{path}", world.query_url()));
-    let seen = world.send(read.header("Min-Position", position.unwrap())).await.expect(200);
+    let seen = world.get_at(path, position.unwrap()).await;
     assert_eq!(seen.body["id"], reply.body["id"]);
 
     let read = world.http().get(format!("{}{path}", world.query_url()));

@@ -176,6 +176,26 @@ impl World {
             "{}",
             std::fs::read_to_string(log).unwrap_or_default()
         );
+        self.consumers_have_begun().await;
+    }
+
+    /// Waits until every consumer has a checkpoint: one that has none cannot be seen to be behind.
+    async fn consumers_have_begun(&self) {
+        let projections = projections::names().into_iter().map(|name| format!("projection/{name}"));
+        let sagas = saga::names().into_iter().map(|name| format!("saga/{name}"));
+        let others = ["saga/timers", "adapter/payments", "adapter/carrier"].map(str::to_owned);
+        let consumers: Vec<_> = projections.chain(sagas).chain(others).collect();
+        until("every consumer to begin", || async {
+            let begun: i64 = sqlx::query_scalar(
+                "select count(distinct consumer) from checkpoints where consumer = any($1)",
+            )
+            .bind(&consumers)
+            .fetch_one(&self.pool)
+            .await
+            .ok()?;
+            (usize::try_from(begun) == Ok(consumers.len())).then_some(())
+        })
+        .await;
     }
 
     /// Kills the process on the spot.
@@ -272,6 +292,19 @@ impl World {
     /// A query.
     pub(crate) async fn get(&self, path: &str) -> Reply {
         self.send(self.http.get(format!("{}{path}", self.query_url()))).await
+    }
+
+    /// A query that is to have seen a position, asked again until it has: a server waits for two
+    /// seconds at most, and the machine may be slow.
+    pub(crate) async fn get_at(&self, path: &str, position: &str) -> Reply {
+        until("an answer that is as fresh", || async {
+            let request = self.http.get(format!("{}{path}", self.query_url()));
+            let reply = self.send(request.header("Min-Position", position)).await;
+            let behind = reply.status == 503 && reply.body["code"] == "projection_behind";
+            (!behind).then_some(reply)
+        })
+        .await
+        .expect(200)
     }
 
     /// Puts units of a sku in stock.
