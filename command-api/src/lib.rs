@@ -17,6 +17,7 @@ mod order;
 mod parked;
 mod payment;
 mod post;
+mod saga;
 mod shipping;
 mod signature;
 mod webhook;
@@ -45,7 +46,7 @@ pub struct Config {
     pub ids: Ids,
     /// The token of callers that may say when an order was placed; none: nobody may.
     pub import_token: Option<String>,
-    /// The token of operators, who may try parked streams again or drop them; none: nobody may.
+    /// The token of operators, who may act on parked streams and sagas; none: nobody may.
     pub operator_token: Option<String>,
     /// What the payment provider signs its webhooks with.
     pub payment_webhook_secret: String,
@@ -64,7 +65,7 @@ impl fmt::Debug for Config {
 /// The command API, ready to be served.
 pub fn router(config: Config) -> Router {
     let Config { store, vault, clock, ids, health, .. } = config;
-    let operators = parked::Operators::new(store.clone(), config.operator_token.as_deref());
+    let operators = parked::Operators::new(store.clone(), clock, config.operator_token.as_deref());
     let api = Api::new(
         store,
         vault,
@@ -79,6 +80,6 @@ pub fn router(config: Config) -> Router {
         .merge(shipping::routes())
         .merge(payment::routes())
         .with_state(api)
-        .merge(parked::routes().with_state(operators));
+        .merge(parked::routes().merge(saga::routes()).with_state(operators));
     web::edge(routes, Edge::new(health, move || ids.next()))
 }

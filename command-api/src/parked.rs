@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use event_store::parked::{self, By, Extent, RATE_MAX, Selection};
 use event_store::{Error, Store};
-use schemas::Text;
+use schemas::{Clock, Text};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use web::{Json, Operator, Problem, Trust};
@@ -25,13 +25,14 @@ const RATE_DEFAULT: u16 = 10;
 /// The state of these routes: whom they believe differs from the others'.
 #[derive(Clone)]
 pub(crate) struct Operators {
-    store: Store,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
     trust: Trust,
 }
 
 impl Operators {
-    pub(crate) fn new(store: Store, token: Option<&str>) -> Self {
-        Self { store, trust: Trust::operators(token) }
+    pub(crate) fn new(store: Store, clock: Clock, token: Option<&str>) -> Self {
+        Self { store, clock, trust: Trust::operators(token) }
     }
 }
 

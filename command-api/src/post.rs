@@ -1,15 +1,13 @@
 //! What every POST brings besides its body: who asks, under which key, of which version.
 
-use axum::extract::{FromRequestParts, MatchedPath};
+use axum::extract::{FromRef, FromRequestParts, MatchedPath};
 use axum::http::request::Parts;
 use event_store::Meta;
 use schemas::{CommandId, Timestamp, Version};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::{Uuid, uuid};
-use web::{Caller, IdempotencyKey, IfMatch, Problem, RequestContext};
-
-use crate::execute::Api;
+use web::{Caller, IdempotencyKey, IfMatch, Problem, RequestContext, Trust};
 
 /// What the ids of commands that came over HTTP are derived from.
 const REQUESTS: Uuid = uuid!("0d6f3a52-1c1e-4f0b-8c54-2b7f6c1f9a30");
@@ -28,14 +26,17 @@ pub(crate) struct Post {
     traceparent: Option<String>,
 }
 
-impl FromRequestParts<Api> for Post {
+impl<S: Send + Sync> FromRequestParts<S> for Post
+where
+    Trust: FromRef<S>,
+{
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let caller = Caller::from_request_parts(parts, api).await?;
-        let IdempotencyKey(key) = IdempotencyKey::from_request_parts(parts, api).await?;
-        let IfMatch(expected) = IfMatch::from_request_parts(parts, api).await?;
-        let Ok(context) = RequestContext::from_request_parts(parts, api).await;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let IdempotencyKey(key) = IdempotencyKey::from_request_parts(parts, state).await?;
+        let IfMatch(expected) = IfMatch::from_request_parts(parts, state).await?;
+        let Ok(context) = RequestContext::from_request_parts(parts, state).await;
         let route = parts.extensions.get::<MatchedPath>();
         let route = route.map_or_else(String::new, |route| route.as_str().to_owned());
         let (principal, method, path) = (&caller.principal, &parts.method, parts.uri.path());

@@ -102,7 +102,7 @@ pub struct OrderTimeline;
 
 impl Projection for OrderTimeline {
     const NAME: &'static str = "order_timeline";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const CATEGORIES: &'static [Category] = &Category::ALL;
     const WRITES_ONCE: bool = true;
     type Row = Row;
@@ -164,6 +164,7 @@ fn order(event: &Recorded) -> Option<OrderId> {
             | Saga::CommandIssued { .. }
             | Saga::CompensationStarted { .. }
             | Saga::Parked { .. }
+            | Saga::Resumed { .. }
             | Saga::Finished { .. },
         ) => Some(OrderId::new(event.correlation_id)),
         Fact::Saga(_) | Fact::Unknown { .. } => None,

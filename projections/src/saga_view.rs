@@ -94,6 +94,8 @@ crate::table! {
         timers: Json<Vec<Timer>>,
         /// How many inputs it keeps for later.
         deferred: i64,
+        /// Which these are, by their sources.
+        deferred_sources: Json<Vec<Uuid>>,
         /// How many inputs changed nothing.
         ignored: i64,
         /// When it began.
@@ -134,6 +136,7 @@ impl Row {
             steps: Json(Vec::new()),
             timers: Json(Vec::new()),
             deferred: 0,
+            deferred_sources: Json(Vec::new()),
             ignored: 0,
             started_at: event.recorded_at,
             finished_at: None,
@@ -150,15 +153,22 @@ impl Row {
                 self.order_id = *business_key;
                 self.started_at = at;
             }
-            Event::InputReceived { step, succeeded, state, .. } => {
+            Event::InputReceived { source, step, succeeded, state, .. } => {
+                self.hear(*source);
                 state.clone_into(&mut self.state);
                 self.parked = None;
                 if let (Some(step), Some(succeeded)) = (step, succeeded) {
                     self.settle(step, *succeeded, at);
                 }
             }
-            Event::InputDeferred { .. } => self.deferred += 1,
-            Event::InputIgnored { .. } => self.ignored += 1,
+            Event::InputDeferred { source, .. } => {
+                self.deferred_sources.0.push(*source);
+                self.deferred += 1;
+            }
+            Event::InputIgnored { source, .. } => {
+                self.hear(*source);
+                self.ignored += 1;
+            }
             Event::CommandIssued { command_id, step, attempt, sending, compensation, command } => {
                 self.issue(Step {
                     step: step.clone(),
@@ -184,12 +194,22 @@ impl Row {
                 let (reason, resume_state) = (reason.clone(), resume.clone());
                 self.parked = Some(Json(Parked { reason, resume_state, since: at }));
             }
+            Event::OperatorActed { state, .. } => state.clone_into(&mut self.state),
+            Event::Resumed { .. } => self.parked = None,
             Event::Finished { outcome } => {
+                self.parked = None;
                 self.outcome = Some(outcome.clone());
                 self.finished_at = Some(at);
                 self.timers.0.clear();
             }
         }
+    }
+
+    /// What was kept for later is heard now, if it was kept.
+    fn hear(&mut self, source: Uuid) {
+        let kept = &mut self.deferred_sources.0;
+        kept.retain(|deferred| *deferred != source);
+        self.deferred = i64::try_from(kept.len()).unwrap_or(i64::MAX);
     }
 
     fn issue(&mut self, issued: Step) {
@@ -226,7 +246,7 @@ pub struct SagaView;
 
 impl Projection for SagaView {
     const NAME: &'static str = "saga_view";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const CATEGORIES: &'static [Category] = &[Category::Saga];
     type Row = Row;
 
@@ -273,6 +293,8 @@ pub enum Filter {
     Running,
     /// That cannot go on.
     Parked,
+    /// That cannot go on for one of these reasons.
+    Reasons(Vec<Text>),
 }
 
 /// The sagas of `part` that `filter` lets through, by the time at which they began.
@@ -294,8 +316,24 @@ pub fn list_query(filter: &Filter, part: &Part) -> QueryBuilder<Postgres> {
         Filter::Outcomes(outcomes) => (vec![], Only::any("outcome", outcomes)),
         Filter::Running => (vec![Only::That("outcome is null")], vec![]),
         Filter::Parked => (vec![Only::That("parked is not null")], vec![]),
+        Filter::Reasons(reasons) => {
+            (vec![Only::That("parked is not null")], Only::any("parked ->> 'reason'", reasons))
+        }
     };
     SAGAS.query::<Row>(&always, &either, part)
+}
+
+/// How many sagas are parked, by reason.
+///
+/// # Errors
+/// Where the database is away.
+pub async fn parked(pool: &PgPool) -> Result<Vec<(String, i64)>, sqlx::Error> {
+    sqlx::query_as(
+        "select parked ->> 'reason', count(*) from read_models.saga_view
+         where parked is not null group by 1",
+    )
+    .fetch_all(pool)
+    .await
 }
 
 #[cfg(test)]
@@ -380,6 +418,22 @@ mod tests {
         let row = after([parked()]);
         assert_eq!(row.parked.unwrap().resume_state, "unwinding");
         assert!(after([parked(), heard(None, None, "unwinding")]).parked.is_none());
+    }
+
+    #[test]
+    fn a_resumed_saga_is_not_parked_and_hears_what_it_kept() {
+        let parked = Event::Parked { reason: "refund_failed".into(), resume: "unwinding".into() };
+        let keeps = |source| Event::InputDeferred { source, input: Value::Null };
+        let (one, other) = (Uuid::from_u128(1), Uuid::nil());
+        let story = [parked, keeps(one), keeps(other)];
+        assert_eq!(after(story.clone()).deferred, 2);
+        let state = || "unwinding".to_owned();
+        let resumed = Event::Resumed { state: state() };
+        let ignored = Event::InputIgnored { source: one, input: Value::Null, state: state() };
+        let more = [resumed, heard(None, None, "finalising"), ignored];
+        let row = after(story.into_iter().chain(more));
+        assert!(row.parked.is_none());
+        assert_eq!((row.deferred, row.ignored, row.state.as_str()), (0, 1, "finalising"));
     }
 
     #[test]

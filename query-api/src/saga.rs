@@ -1,19 +1,26 @@
-//! `GET /v1/sagas` and `GET /v1/sagas/{saga_id}`: where a saga is, what it asked for, what it waits for.
+//! `GET /v1/sagas` and `GET /v1/sagas/{saga_id}`: where a saga is, what it asked for, what it waits for,
+//! and what a person may do about it; `/journal` all that happened to it, for operators.
 
+use ::saga::Legal;
 use axum::Router;
 use axum::extract::{OriginalUri, State};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use event_store::{At, Moment};
 use projections::saga_view::{self, Filter, Parked, Row, Step, Timer};
 use schemas::{OrderId, SagaId, Text, Timestamp, Version};
 use serde::{Deserialize, Serialize};
-use web::{PathId, Problem, Query};
+use web::{Operator, Page, PathId, Problem, Query};
 
-use crate::api::{Api, Wanted, Yes, database, missing, versioned};
+use crate::api::{Api, Wanted, Yes, database, log, missing, versioned};
 use crate::listing::{Listing, sorted, words};
+use crate::stream::Entry;
 
 pub(crate) fn routes() -> Router<Api> {
-    Router::new().route("/v1/sagas", get(list)).route("/v1/sagas/{saga_id}", get(one))
+    Router::new()
+        .route("/v1/sagas", get(list))
+        .route("/v1/sagas/{saga_id}", get(one))
+        .route("/v1/sagas/{saga_id}/journal", get(journal))
 }
 
 /// What may be asked of the list.
@@ -30,6 +37,9 @@ struct Asked {
     running: Option<Yes>,
     #[serde(rename = "filter[parked]")]
     parked: Option<Yes>,
+    /// Parked for this: one or several, with commas between them.
+    #[serde(rename = "filter[reason]", default, deserialize_with = "words")]
+    reasons: Vec<Text>,
     /// Only those that began before this time.
     #[serde(rename = "filter[older_than]")]
     older_than: Option<Timestamp>,
@@ -44,17 +54,18 @@ sorted!("started_at", "-started_at");
 impl Asked {
     /// Each filter is an index of its own, so there is one at a time.
     fn filter(&self) -> Result<Filter, Problem> {
-        let Self { states, outcomes, running, parked, .. } = self;
+        let Self { states, outcomes, running, parked, reasons, .. } = self;
         let ways = [
             ("filter[state]", !states.is_empty(), Filter::States(states.clone())),
             ("filter[outcome]", !outcomes.is_empty(), Filter::Outcomes(outcomes.clone())),
             ("filter[running]", running.is_some(), Filter::Running),
             ("filter[parked]", parked.is_some(), Filter::Parked),
+            ("filter[reason]", !reasons.is_empty(), Filter::Reasons(reasons.clone())),
         ];
         let mut asked = ways.into_iter().filter(|(_, asked, _)| *asked);
         let first = asked.next().map_or(Filter::Any, |(_, _, filter)| filter);
         if let Some((second, ..)) = asked.next() {
-            let detail = "state, outcome, running and parked are filtered by one at a time";
+            let detail = "state, outcome, running, parked and reason are filtered by one at a time";
             return Err(Problem::invalid_parameter(second, "not_combinable", detail));
         }
         Ok(first)
@@ -86,7 +97,60 @@ async fn one(
     let seen = api.fresh_row("saga_view", saga.uuid(), &wanted).await?;
     let row = saga_view::get(&api.pool, saga).await.map_err(|error| database(&error))?;
     let Some(row) = row else { return Ok(missing(seen, "saga")) };
-    Ok(versioned(seen, &wanted, row.version, Saga::of(row)))
+    let verbs = match &row.parked {
+        None => Vec::new(),
+        Some(_) => verbs(&api, &row).await?,
+    };
+    Ok(versioned(seen, &wanted, row.version, Seen { saga: Saga::of(row), verbs }))
+}
+
+/// What may be done about a saga as the row has it: acting on it takes that version.
+async fn verbs(api: &Api, row: &Row) -> Result<Vec<Legal>, Problem> {
+    let verbs = ::saga::verbs(&api.history, &row.definition, row.id(), row.version).await;
+    verbs.map_err(|error| log(&error))
+}
+
+/// Which part of a journal.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// From the log itself, in the order of the versions. What is personal stays sealed.
+async fn journal(
+    _: Operator,
+    State(api): State<Api>,
+    PathId(saga): PathId<SagaId>,
+    OriginalUri(uri): OriginalUri,
+    Query(part): Query<Part>,
+) -> Result<Response, Problem> {
+    let limit = web::rows(part.limit)?;
+    let binding = format!("journal {saga}");
+    let open = |cursor: &String| api.cursors.open::<Version>(&binding, cursor);
+    let after = part.cursor.as_ref().map(open).transpose()?.unwrap_or(0);
+    let stream = saga.stream();
+    let moment = api.history.moment(stream, At::End).await.map_err(|error| log(&error))?;
+    let Some(Moment { latest, .. }) = moment else {
+        return Err(Problem::not_found("there is no such saga"));
+    };
+    let events = api.history.stored(stream, after, latest, i64::from(limit)).await;
+    let data = events.map_err(|error| log(&error))?.into_iter().map(Entry::of);
+    let data = data.collect::<Result<Vec<_>, _>>().map_err(|error| Problem::internal(&error))?;
+    let last = data.last().map(Entry::version).filter(|last| *last < latest);
+    let next = last.map(|last| api.cursors.seal(&binding, &last)).transpose();
+    let next = next.map_err(|error| Problem::internal(&error))?;
+    Ok(Page::new(data, next, None).linked(&uri).into_response())
+}
+
+/// A saga by itself.
+#[derive(Debug, Serialize)]
+struct Seen {
+    #[serde(flatten)]
+    saga: Saga,
+    /// What a person may do about it now.
+    verbs: Vec<Legal>,
 }
 
 /// A saga.
@@ -123,6 +187,7 @@ struct Links {
     saga: String,
     order: String,
     events: String,
+    journal: String,
 }
 
 impl Saga {
@@ -149,6 +214,7 @@ impl Saga {
                 saga: format!("/v1/sagas/{id}"),
                 order: format!("/v1/orders/{order}"),
                 events: format!("/v1/orders/{order}/events"),
+                journal: format!("/v1/sagas/{id}/journal"),
             },
         }
     }

@@ -186,6 +186,10 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    pub(crate) const fn version(&self) -> Version {
+        self.version
+    }
+
     pub(crate) fn of(stored: Stored) -> Result<Self, serde_json::Error> {
         Ok(Self {
             version: stored.version,

@@ -50,6 +50,32 @@ pub trait Saga:
 
     /// The state's name.
     fn name(&self) -> &'static str;
+
+    /// What it would have heard if `step` had been done, or could not be: for a person who says so.
+    /// None where nobody's word is enough.
+    fn said(&self, step: Self::Step, done: bool) -> Option<Self::Input> {
+        let _ = (step, done);
+        None
+    }
+
+    /// Whether a person may have it go on without `step`, of whom nobody knows whether it was done:
+    /// only where it tells somebody something, and moves neither money nor goods.
+    fn may_skip(step: Self::Step) -> bool {
+        let _ = step;
+        false
+    }
+
+    /// How it begins to undo because a person says so; ignored where there is no way back.
+    #[must_use]
+    fn compensate(self, version: u16) -> Reaction<Self> {
+        let _ = version;
+        Reaction::Ignored
+    }
+
+    /// Whether money or goods may still be held, so that nobody should leave it alone.
+    fn holds(&self) -> bool {
+        true
+    }
 }
 
 /// What one row of the table says.

@@ -4,11 +4,12 @@
 //!
 //! The table is `react`; its numbers are the rows of the design. What it can
 //! hear and ask for is listed here, what it keeps in mind in `state.rs`, how its commands are
-//! worded in `ask.rs`.
+//! worded in `ask.rs`, and what a person may do about it in `verbs.rs`.
 
 mod ask;
 mod react;
 mod state;
+mod verbs;
 
 #[cfg(test)]
 mod tests;
@@ -88,6 +89,7 @@ names! {
 impl Saga for Fulfilment {
     const NAME: &'static str = "order-fulfilment";
     const VERSION: u16 = 1;
+    const REVISION: u16 = 2;
     type Input = Input;
     type Step = Step;
     type Timer = Never;
@@ -186,6 +188,22 @@ impl Saga for Fulfilment {
 
     fn name(&self) -> &'static str {
         self.phase.name()
+    }
+
+    fn said(&self, step: Step, done: bool) -> Option<Input> {
+        verbs::said(self, step, done)
+    }
+
+    fn may_skip(step: Step) -> bool {
+        verbs::may_skip(step)
+    }
+
+    fn compensate(self, _version: u16) -> Reaction<Self> {
+        verbs::compensate(self)
+    }
+
+    fn holds(&self) -> bool {
+        verbs::holds(self)
     }
 }
 

@@ -4,6 +4,7 @@
 //! `react` again; the events behind it (commands, timers, parking, the end) are what `react`
 //! wanted, written down so that others can act on them.
 
+mod act;
 mod draft;
 #[cfg(test)]
 mod tests;
@@ -12,20 +13,24 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use schemas::saga::Event;
+use schemas::saga::{Event, Verb};
 use schemas::{Command, Decider, SagaId, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::act::{Act, Choice, Legal, Outcome, Refusal};
 use self::draft::Draft;
 use crate::{Answer, Name, Reaction, Saga};
 
-/// What is put to a journal: a fact or a timer, once.
+/// How a saga ends that a person ends.
+const ABANDONED: &str = "abandoned";
+
+/// What is put to a journal: a fact, a timer or what a person does, once.
 #[derive(Debug, Clone)]
 pub struct Heard<I> {
     /// The business key, which the saga's id is derived from.
     pub key: Uuid,
-    /// The event it comes from, or the id of a timer's firing.
+    /// The event it comes from, or the id of a timer's firing or of a person's act.
     pub source: Uuid,
     /// The time it goes by.
     pub at: Timestamp,
@@ -44,20 +49,12 @@ pub enum What<I> {
         /// Which start of it.
         epoch: u32,
     },
+    /// A person did something about it, which is an event of its own.
+    #[serde(skip)]
+    Act(Act),
     /// A fact, in the saga's own words.
     #[serde(untagged)]
     Input(I),
-}
-
-/// The journal holds something that this release cannot read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the journal cannot be read: {0}")]
-pub struct Unreadable(String);
-
-impl schemas::Refusal for Unreadable {
-    fn code(&self) -> &'static str {
-        "journal_unreadable"
-    }
 }
 
 /// What came of a saga's journal.
@@ -67,7 +64,16 @@ pub struct Journal<S: Saga> {
     /// The definition's version, once it began.
     version: Option<u16>,
     state: Arc<S>,
-    parked: bool,
+    /// Why a person has to look, while one has to.
+    parked: Option<String>,
+    /// Whether it has ended; what comes in later is still heard.
+    finished: bool,
+    /// Whether a person ended it: nothing counts any more.
+    abandoned: bool,
+    /// The step that the last input said no to.
+    refused: Option<S::Step>,
+    /// The step whose no parked it, until it is sent again or was done after all.
+    failed: Option<S::Step>,
     heard: BTreeSet<Uuid>,
     deferred: VecDeque<(Uuid, Arc<S::Input>)>,
     steps: BTreeMap<S::Step, Issued>,
@@ -84,6 +90,8 @@ struct Issued {
     compensation: bool,
     /// What became of it; none while nobody has said anything.
     answer: Option<Answer>,
+    /// Whether it does not matter any more: the saga turned round, or ended.
+    dropped: bool,
 }
 
 impl Issued {
@@ -105,7 +113,11 @@ impl<S: Saga> Default for Journal<S> {
         Self {
             version: None,
             state: Arc::new(S::default()),
-            parked: false,
+            parked: None,
+            finished: false,
+            abandoned: false,
+            refused: None,
+            failed: None,
             heard: BTreeSet::new(),
             deferred: VecDeque::new(),
             steps: BTreeMap::new(),
@@ -125,7 +137,12 @@ impl<S: Saga> Journal<S> {
     /// Whether a person has to look.
     #[must_use]
     pub const fn is_parked(&self) -> bool {
-        self.parked
+        self.parked.is_some()
+    }
+
+    /// The name of the state it is in.
+    fn state_name(&self) -> &'static str {
+        if self.abandoned { ABANDONED } else { self.state.name() }
     }
 
     fn react(&self, input: &S::Input, at: Timestamp) -> Reaction<S> {
@@ -157,6 +174,7 @@ impl<S: Saga> Journal<S> {
                 deadline = input;
                 &deadline
             }
+            What::Act(_) => return,
         };
         if let Reaction::Taken(state, _) = self.react(input, at) {
             self.state = Arc::new(state);
@@ -172,13 +190,77 @@ impl<S: Saga> Journal<S> {
         if answer != Answer::Unknown {
             self.stop(step);
         }
-        if let Some(sent) = S::Step::parse(step).and_then(|step| self.steps.get_mut(&step)) {
+        let Some(step) = S::Step::parse(step) else { return };
+        if let Some(sent) = self.steps.get_mut(&step) {
             sent.answer = Some(answer);
+            sent.dropped &= answer != Answer::Unknown;
+        }
+        self.refused = (answer == Answer::Failed).then_some(step);
+        if answer == Answer::Done && self.failed == Some(step) {
+            self.failed = None;
+        }
+    }
+
+    /// Leaves the steps alone for which this holds.
+    fn drop_steps(&mut self, whether: impl Fn(&Issued) -> bool) {
+        for (step, sent) in self.steps.iter_mut().filter(|(_, sent)| whether(sent)) {
+            sent.dropped = true;
+            self.failed = self.failed.filter(|failed| failed != step);
+        }
+    }
+
+    /// The steps whose answer somebody waits for.
+    fn awaited(&self) -> impl Iterator<Item = S::Step> {
+        let waits = |step: S::Step, sent: &Issued| {
+            sent.is_open() && !sent.dropped && S::patience(step).is_some()
+        };
+        let steps = self.steps.iter().filter(move |(step, sent)| waits(**step, sent));
+        steps.map(|(step, _)| *step)
+    }
+
+    /// It is not parked any more, and is as patient as in the beginning.
+    fn resume(&mut self) {
+        self.parked = None;
+        for step in self.awaited().collect::<Vec<_>>() {
+            if let Some(sent) = self.steps.get_mut(&step) {
+                sent.sending = 0;
+            }
+        }
+    }
+
+    fn note_act(&mut self, act: Uuid, verb: Verb) {
+        self.heard.insert(act);
+        match verb {
+            Verb::Compensate => {
+                let version = self.version.unwrap_or(S::VERSION);
+                if let Reaction::Taken(state, _) = S::clone(&self.state).compensate(version) {
+                    self.state = Arc::new(state);
+                }
+            }
+            Verb::Abandon => {
+                self.parked = None;
+                self.abandoned = true;
+            }
+            Verb::Retry | Verb::Resume | Verb::Skip | Verb::SetOutcome => {}
         }
     }
 
     fn read<T>(&mut self, result: Result<T, String>) -> Option<T> {
         result.map_err(|why| self.fault = Some(why)).ok()
+    }
+
+    fn put_off(&mut self, source: Uuid, value: &serde_json::Value) {
+        self.heard.insert(source);
+        match self.read(input::<S::Input>(value)) {
+            Some(What::Input(input)) => self.deferred.push_back((source, Arc::new(input))),
+            Some(What::TimerFired { name, .. }) => {
+                self.stop(&name);
+                if let Some(input) = Self::deadline(&name) {
+                    self.deferred.push_back((source, Arc::new(input)));
+                }
+            }
+            Some(What::Act(_)) | None => {}
+        }
     }
 
     fn forget(&mut self, source: Uuid) {
@@ -196,15 +278,18 @@ impl<S: Saga> Decider for Journal<S> {
     const REVISION: u16 = S::REVISION;
     type Command = Heard<S::Input>;
     type Event = Event;
-    type Refusal = Unreadable;
+    type Refusal = Refusal;
 
-    fn decide(&self, heard: &Heard<S::Input>) -> Result<Vec<Event>, Unreadable> {
+    fn decide(&self, heard: &Heard<S::Input>) -> Result<Vec<Event>, Refusal> {
         // The ledger of the log knows this too, but forgets it after its window.
         if self.heard.contains(&heard.source) {
             return Ok(Vec::new());
         }
         let mut draft = Draft::new(self.clone(), SagaId::derive(heard.key, S::NAME), heard);
-        draft.hear(heard.source, &heard.what)?;
+        match &heard.what {
+            What::Act(act) => draft.act(heard.source, act)?,
+            what => draft.hear(heard.source, what)?,
+        }
         draft.hear_deferred()?;
         draft.finish()
     }
@@ -222,25 +307,12 @@ impl<S: Saga> Decider for Journal<S> {
                 if let Some(what) = self.read(input(value)) {
                     self.hear(&what, *at);
                 }
+                self.refused = None;
                 if let Some(step) = step {
                     self.settle(step, *succeeded);
                 }
             }
-            Event::InputDeferred { source, input: value } => {
-                self.heard.insert(*source);
-                match self.read(input::<S::Input>(value)) {
-                    Some(What::Input(input)) => {
-                        self.deferred.push_back((*source, Arc::new(input)));
-                    }
-                    Some(What::TimerFired { name, .. }) => {
-                        self.stop(&name);
-                        if let Some(input) = Self::deadline(&name) {
-                            self.deferred.push_back((*source, Arc::new(input)));
-                        }
-                    }
-                    None => {}
-                }
-            }
+            Event::InputDeferred { source, input: value } => self.put_off(*source, value),
             Event::InputIgnored { source, input: value, .. } => {
                 self.forget(*source);
                 if let Some(What::TimerFired { name, .. }) = self.read(input::<S::Input>(value)) {
@@ -256,18 +328,29 @@ impl<S: Saga> Decider for Journal<S> {
                         sending: *sending,
                         compensation: *compensation,
                         answer: None,
+                        dropped: false,
                     };
                     self.steps.insert(known, issued);
+                    self.failed = self.failed.filter(|failed| *failed != known);
                 }
             }
             Event::TimerStarted { name, epoch, .. } => {
                 self.timers.insert(name.clone(), Timer { epoch: *epoch, runs: true });
             }
             Event::TimerStopped { name, .. } => self.stop(name),
-            Event::CompensationStarted { .. } => {}
-            Event::Parked { .. } => self.parked = true,
+            Event::CompensationStarted { .. } => {
+                self.drop_steps(|sent| !sent.compensation && sent.answer != Some(Answer::Unknown));
+            }
+            Event::Parked { reason, .. } => {
+                self.parked = Some(reason.clone());
+                self.failed = self.refused.or(self.failed);
+            }
+            Event::OperatorActed { act, verb, .. } => self.note_act(*act, *verb),
+            Event::Resumed { .. } => self.resume(),
             Event::Finished { .. } => {
                 self.timers.values_mut().for_each(|timer| timer.runs = false);
+                self.finished = true;
+                self.drop_steps(|_| true);
             }
         }
         self

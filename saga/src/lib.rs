@@ -8,6 +8,8 @@
 //! * [`Runner`] hears the log and puts each input to the saga it is about, once.
 //! * Silence is not in any table. Each step has a [`Patience`]: the same command is sent again
 //!   under the same id, and in the end the saga is parked for a person to look.
+//! * What is parked is taken up again by an [`Act`] of a person; `docs/sagas.md` says which of them
+//!   are possible when.
 //! * [`Timers`] keeps a table of what is due, [`TimerPoller`] fires it.
 //!
 //! To add one more saga: 1. a file with its inputs, its steps and its table, as
@@ -15,6 +17,7 @@
 
 mod definition;
 mod journal;
+mod operate;
 mod registry;
 mod runner;
 mod timers;
@@ -22,8 +25,9 @@ mod timers;
 pub mod fulfilment;
 
 pub use definition::{Answer, Name, Never, Output, Patience, Reaction, Saga};
-pub use journal::{Heard, Journal, Unreadable, What};
-pub use registry::{names, run_all};
+pub use journal::{Act, Choice, Heard, Journal, Legal, Outcome, Refusal, What};
+pub use operate::{Begun, act, begun, verbs};
+pub use registry::{names, park_reasons, run_all};
 pub use runner::Runner;
 pub use timers::{TimerPoller, Timers};
 

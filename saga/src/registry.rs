@@ -1,11 +1,14 @@
 //! Every saga there is.
 
-use event_store::{FeedHandle, Store, run_projector, run_reactor};
-use schemas::Clock;
+use event_store::{
+    Done, Error, ExecuteError, FeedHandle, History, Meta, Store, run_projector, run_reactor,
+};
+use schemas::{Clock, SagaId, Version};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::journal::{Heard, What};
+use crate::journal::{Act, Heard, Legal, What};
+use crate::operate::{Begun, act_on, verbs_of};
 use crate::timers::Firing;
 use crate::{Runner, Saga, TimerPoller, Timers, runner};
 
@@ -43,7 +46,52 @@ macro_rules! registry {
             }
             Ok(())
         }
+
+        /// Does something about a saga that is parked.
+        pub(crate) async fn act(
+            store: &Store,
+            begun: &Begun,
+            act: Act,
+            meta: &Meta,
+        ) -> Result<Done, ExecuteError> {
+            match begun.definition.as_str() {
+                $(<$saga as Saga>::NAME => act_on::<$saga>(store, begun.key, act, meta).await,)+
+                unknown => Err(ExecuteError::Store(strange(unknown))),
+            }
+        }
+
+        /// What may be done about a saga.
+        pub(crate) async fn verbs(
+            history: &History,
+            definition: &str,
+            saga: SagaId,
+            version: Version,
+        ) -> Result<Vec<Legal>, Error> {
+            match definition {
+                $(<$saga as Saga>::NAME => verbs_of::<$saga>(history, saga, version).await,)+
+                unknown => Err(strange(unknown)),
+            }
+        }
+
+        /// Why sagas are parked that nobody answers. Their tables have reasons of their own besides.
+        #[must_use]
+        pub fn park_reasons() -> Vec<&'static str> {
+            let mut reasons = Vec::new();
+            $(reasons.extend(reasons_of::<$saga>());)+
+            reasons.sort_unstable();
+            reasons.dedup();
+            reasons
+        }
     };
+}
+
+fn reasons_of<S: Saga>() -> impl Iterator<Item = &'static str> {
+    let steps = <S::Step as crate::Name>::ALL.iter();
+    steps.filter_map(|step| S::patience(*step)).map(|patience| patience.park)
+}
+
+fn strange(definition: &str) -> Error {
+    Error::Config(format!("no saga is called {definition}"))
 }
 
 registry! {
@@ -54,7 +102,7 @@ async fn fire_one<S: Saga>(
     store: &Store,
     clock: Clock,
     firing: Firing,
-) -> Result<(), event_store::ExecuteError> {
+) -> Result<(), ExecuteError> {
     let source = firing.source();
     let what = What::TimerFired { name: firing.name, epoch: firing.epoch };
     let heard = Heard { key: firing.key, source, at: firing.at, what };

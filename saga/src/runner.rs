@@ -105,7 +105,7 @@ pub(crate) async fn hear<S: Saga>(
         What::Input(input) => {
             matches!(S::default().react(S::VERSION, input, heard.at), Reaction::Taken(..))
         }
-        What::TimerFired { .. } => false,
+        What::TimerFired { .. } | What::Act(_) => false,
     };
     if begins {
         store.create::<Journal<S>>(&streams, heard, &meta).await?;

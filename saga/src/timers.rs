@@ -15,6 +15,7 @@ use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::operate::{self, Begun};
 use crate::registry;
 
 /// How long a poller sleeps at least: what is due may be in another poller's hands.
@@ -29,8 +30,6 @@ const FIRING_MAX: usize = 16;
 const CLAIM: Duration = Duration::from_secs(10);
 /// How late a timer may fire before somebody should hear of it.
 const LAG_MS_MAX: i64 = 30_000;
-/// How many events of a journal to search for its beginning: what it deferred may come first.
-const BEGINNING_MAX: i64 = 64;
 
 /// Keeps `saga_timers`: one row for each timer that runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -78,6 +77,8 @@ pub(crate) fn stopped(event: &Event) -> Option<&str> {
         | Event::TimerStarted { .. }
         | Event::CompensationStarted { .. }
         | Event::Parked { .. }
+        | Event::OperatorActed { .. }
+        | Event::Resumed { .. }
         | Event::Finished { .. } => None,
     }
 }
@@ -252,14 +253,8 @@ impl TimerPoller {
         saga: SagaId,
         timer: &Due,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let journal = self.store.read_stream(saga.stream(), 0, BEGINNING_MAX).await?;
-        let begun = journal.iter().find_map(|event| match &event.fact {
-            Fact::Saga(Event::Started { definition, business_key, .. }) => {
-                Some((definition.clone(), *business_key))
-            }
-            _ => None,
-        });
-        let (definition, key) = begun.ok_or("its saga has no beginning")?;
+        let begun = operate::begun(&self.store, saga).await?;
+        let Begun { definition, key } = begun.ok_or("its saga has no beginning")?;
         let (name, epoch) = (timer.name.clone(), u32::try_from(timer.epoch)?);
         let firing = Firing { key, saga, name, epoch, at: self.clock.now().max(timer.at) };
         registry::fire(&self.store, self.clock, &definition, firing).await

@@ -8,7 +8,46 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Category, CommandId, SagaId, StreamId, Timestamp};
+use crate::{Category, CommandId, SagaId, StreamId, Text, Timestamp};
+
+/// What a person can do about a saga that is parked.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    /// Send what is open again.
+    Retry,
+    /// Go on waiting.
+    Resume,
+    /// Go on without a step.
+    Skip,
+    /// Say what became of a step.
+    SetOutcome,
+    /// Begin to undo.
+    Compensate,
+    /// End it as it stands.
+    Abandon,
+}
+
+impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Retry, Self::Resume, Self::Skip, Self::SetOutcome, Self::Compensate, Self::Abandon];
+
+    /// As it is written in journals, paths and commands.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Resume => "resume",
+            Self::Skip => "skip",
+            Self::SetOutcome => "set-outcome",
+            Self::Compensate => "compensate",
+            Self::Abandon => "abandon",
+        }
+    }
+}
 
 /// Everything that can happen to a saga.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -109,10 +148,43 @@ pub enum Event {
         /// The state it goes on from.
         resume: String,
     },
+    /// A person did something about it.
+    #[serde(rename = "saga.operator_acted.v1")]
+    OperatorActed {
+        /// The id of the act: what follows from it names it as its source.
+        act: Uuid,
+        /// What was done.
+        verb: Verb,
+        /// The step that it is about, where it is about one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        step: Option<String>,
+        /// Whether that step did what was asked, as the person says.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        succeeded: Option<bool>,
+        /// Whether it was to be done although money or goods may still be held.
+        forced: bool,
+        /// Who.
+        actor: Text,
+        /// Why.
+        reason: Text,
+        /// What shows that it is so.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        evidence: Option<Text>,
+        /// The time it went by.
+        at: Timestamp,
+        /// The state it is in now.
+        state: String,
+    },
+    /// It goes on: it is not parked any more, and every open step has its patience anew.
+    #[serde(rename = "saga.resumed.v1")]
+    Resumed {
+        /// The state it goes on from.
+        state: String,
+    },
     /// It ended.
     #[serde(rename = "saga.finished.v1")]
     Finished {
-        /// How, as `completed`, `cancelled`, `rejected`.
+        /// How, as `completed`, `cancelled`, `rejected`; `abandoned` where a person ended it.
         outcome: String,
     },
 }

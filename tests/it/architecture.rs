@@ -16,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("saga", &["schemas", "event-store"]),
     ("adapters", &["schemas", "aggregates", "event-store"]),
     ("sandbox", &[]),
-    ("command-api", &["schemas", "aggregates", "event-store", "web"]),
+    ("command-api", &["schemas", "aggregates", "event-store", "saga", "web"]),
     ("query-api", &["schemas", "aggregates", "event-store", "projections", "saga", "web"]),
 ];
 

@@ -33,8 +33,8 @@ pub(crate) enum Choice {
     Projections(Box<operator::projections::Options>),
     /// Show who follows the log, or spread a consumer over more workers.
     Consumers(operator::standing::Options),
-    /// Run the sagas and their timers.
-    Sagas(Box<role::sagas::Options>),
+    /// Run the sagas and their timers; show those that are parked, and act on them.
+    Sagas(Box<operator::sagas::Options>),
     /// Talk to the payment provider and the carrier.
     Adapters(Box<role::adapters::Options>),
     /// Run a payment provider and a carrier to try Waybill against.
@@ -69,7 +69,7 @@ impl Choice {
             Self::Relay(options) => role::relay::run(*options).await,
             Self::Projections(options) => operator::projections::run(*options).await,
             Self::Consumers(options) => operator::standing::run(options).await,
-            Self::Sagas(options) => role::sagas::run(*options).await,
+            Self::Sagas(options) => Box::pin(operator::sagas::run(*options)).await,
             Self::Adapters(options) => role::adapters::run(*options).await,
             Self::Sandbox(options) => role::sandbox::run(*options).await,
             Self::Migrate(options) => operator::migrate::run(&options).await,

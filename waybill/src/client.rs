@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use reqwest::header::HeaderMap;
 use reqwest::{RequestBuilder, Response};
-use schemas::Ids;
+use schemas::{Ids, Version};
 use serde_json::Value;
 
 /// How long a call may take.
@@ -73,7 +73,7 @@ fn problem(status: u16, body: &Value) -> String {
 }
 
 impl Client {
-    /// A caller of the two APIs, with the import token where there is one.
+    /// A caller of the two APIs, with a token where there is one.
     pub(crate) fn new(
         command_url: &str,
         query_url: &str,
@@ -107,10 +107,34 @@ impl Client {
         body: &Value,
         key: &str,
     ) -> anyhow::Result<Reply> {
+        self.post_with(path, body, key, None).await
+    }
+
+    /// The same under a new key, where the version of what is changed is `expected`.
+    pub(crate) async fn post_if(
+        &self,
+        path: &str,
+        body: &Value,
+        expected: Version,
+    ) -> anyhow::Result<Reply> {
+        let key = Ids::system().next().to_string();
+        self.post_with(path, body, &key, Some(expected)).await
+    }
+
+    async fn post_with(
+        &self,
+        path: &str,
+        body: &Value,
+        key: &str,
+        expected: Option<Version>,
+    ) -> anyhow::Result<Reply> {
         let url = format!("{}{path}", self.command_url);
         let mut lost = 0;
         for _ in 0..BUSY_ATTEMPTS_MAX {
             let mut request = self.http.post(&url).header("Idempotency-Key", key).json(body);
+            if let Some(version) = expected {
+                request = request.header("If-Match", format!("\"{version}\""));
+            }
             if let Some(token) = &self.token {
                 request = request.bearer_auth(token);
             }
@@ -141,6 +165,9 @@ impl Client {
         let mut lost = 0;
         for _ in 0..BUSY_ATTEMPTS_MAX {
             let mut request = self.http.get(&url);
+            if let Some(token) = &self.token {
+                request = request.bearer_auth(token);
+            }
             let written = self.written.load(Ordering::Relaxed);
             if written > 0 {
                 request = request.header("Min-Position", written);

@@ -257,7 +257,7 @@ fn keep(saga: Fulfilment, order: &Order) -> Reaction<Fulfilment> {
 }
 
 /// Gives back what is owed, the money first; the order ends when all of it is acknowledged.
-fn unwind(saga: Fulfilment, order: &Order, why: &'static str) -> Reaction<Fulfilment> {
+pub(super) fn unwind(saga: Fulfilment, order: &Order, why: &'static str) -> Reaction<Fulfilment> {
     let owed = saga.owes(order);
     let mut reaction = next(saga.to(Phase::Unwinding(owed))).and(Output::StartCompensation(why));
     if owed.money {
@@ -302,7 +302,7 @@ fn first(
     reaction
 }
 
-fn next(saga: Fulfilment) -> Reaction<Fulfilment> {
+pub(super) fn next(saga: Fulfilment) -> Reaction<Fulfilment> {
     Reaction::next(saga)
 }
 

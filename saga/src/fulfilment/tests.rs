@@ -4,6 +4,7 @@ mod laws;
 mod provider;
 mod races;
 mod rows;
+mod verbs;
 mod world;
 
 use schemas::saga::Event;
@@ -32,13 +33,17 @@ fn replay(events: &[Event]) -> Vec<Event> {
     });
     for event in events {
         let (source, input, at) = match event {
-            Event::InputReceived { source, input, at, .. } => (*source, input, *at),
+            Event::InputReceived { source, input, at, .. } => (*source, Some(input), *at),
             Event::InputDeferred { source, input } | Event::InputIgnored { source, input, .. } => {
-                (*source, input, dawn())
+                (*source, Some(input), dawn())
             }
+            Event::OperatorActed { act, at, .. } => (*act, None, *at),
             _ => continue,
         };
-        let what: What<Input> = serde_json::from_value(input.clone()).unwrap();
+        let what = match input {
+            Some(input) => serde_json::from_value::<What<Input>>(input.clone()).unwrap(),
+            None => What::Act(verbs::act_of(event).unwrap()),
+        };
         let heard = Heard { key: key.unwrap_or_default(), source, at, what };
         let answer = journal.decide(&heard).unwrap();
         journal = answer.iter().fold(journal, Journal::evolve);

@@ -7,16 +7,16 @@ use schemas::{Command, CommandId, Decider as _, SagaId, Timestamp};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Heard, Issued, Journal, Unreadable, What};
+use super::{Heard, Issued, Journal, Refusal, What};
 use crate::{Answer, Name as _, Output, Reaction, Saga};
 
 /// The answer to one input, as it is being written.
 pub(super) struct Draft<S: Saga> {
-    journal: Journal<S>,
+    pub(super) journal: Journal<S>,
     events: Vec<Event>,
     saga: SagaId,
     key: Uuid,
-    at: Timestamp,
+    pub(super) at: Timestamp,
 }
 
 impl<S: Saga> Draft<S> {
@@ -25,24 +25,26 @@ impl<S: Saga> Draft<S> {
     }
 
     /// What is to be appended.
-    pub(super) fn finish(self) -> Result<Vec<Event>, Unreadable> {
+    pub(super) fn finish(self) -> Result<Vec<Event>, Refusal> {
         match self.journal.fault {
-            Some(why) => Err(Unreadable(why)),
+            Some(why) => Err(Refusal::Unreadable(why)),
             None => Ok(self.events),
         }
     }
 
-    fn emit(&mut self, event: Event) {
+    pub(super) fn emit(&mut self, event: Event) {
         let journal = std::mem::take(&mut self.journal);
         self.journal = journal.evolve(&event);
         self.events.push(event);
     }
 
-    pub(super) fn hear(&mut self, source: Uuid, what: &What<S::Input>) -> Result<(), Unreadable> {
+    pub(super) fn hear(&mut self, source: Uuid, what: &What<S::Input>) -> Result<(), Refusal> {
         match what {
             // It was stopped, or started anew, or has gone off already.
             What::TimerFired { name, epoch } if !self.journal.runs(name, *epoch) => {}
-            _ if self.journal.parked => {
+            What::Act(_) => {}
+            _ if self.journal.abandoned => self.ignore(source, json(what)?),
+            _ if self.journal.is_parked() => {
                 self.emit(Event::InputDeferred { source, input: json(what)? });
             }
             What::Input(input) => self.take(source, input, json(what)?),
@@ -55,14 +57,11 @@ impl<S: Saga> Draft<S> {
     }
 
     /// Puts an input to the table.
-    fn take(&mut self, source: Uuid, input: &S::Input, stored: serde_json::Value) {
+    pub(super) fn take(&mut self, source: Uuid, input: &S::Input, stored: serde_json::Value) {
         let (state, outputs) = match self.journal.react(input, self.at) {
             Reaction::Taken(state, outputs) => (state, outputs),
             Reaction::Deferred => return self.emit(Event::InputDeferred { source, input: stored }),
-            Reaction::Ignored => {
-                let state = self.journal.state.name().to_owned();
-                return self.emit(Event::InputIgnored { source, input: stored, state });
-            }
+            Reaction::Ignored => return self.ignore(source, stored),
         };
         if self.journal.version.is_none() {
             self.emit(Event::Started {
@@ -72,9 +71,15 @@ impl<S: Saga> Draft<S> {
             });
         }
         // An unknown outcome counts also where the step seemed to be answered: it was asked twice.
-        let waits = |sent: &Issued, answer| sent.is_open() || answer == Answer::Unknown;
+        // And what parked it may have been done since, by hand.
+        let failed = self.journal.failed;
+        let waits = |step, sent: &Issued, answer| {
+            sent.is_open()
+                || answer == Answer::Unknown
+                || (answer == Answer::Done && failed == Some(step))
+        };
         let answered = S::answers(input).filter(|(step, answer)| {
-            self.journal.steps.get(step).is_some_and(|sent| waits(sent, *answer))
+            self.journal.steps.get(step).is_some_and(|sent| waits(*step, sent, *answer))
         });
         self.emit(Event::InputReceived {
             source,
@@ -96,6 +101,11 @@ impl<S: Saga> Draft<S> {
         }
     }
 
+    pub(super) fn ignore(&mut self, source: Uuid, input: serde_json::Value) {
+        let state = self.journal.state_name().to_owned();
+        self.emit(Event::InputIgnored { source, input, state });
+    }
+
     /// A step got no answer in time: send it again, or call a person.
     fn lose_patience(&mut self, source: Uuid, name: &str, stored: serde_json::Value) {
         let state = self.journal.state.name().to_owned();
@@ -113,17 +123,23 @@ impl<S: Saga> Draft<S> {
             Some(patience) if sent.sending >= patience.sendings_max => {
                 self.put(Output::Park(patience.park));
             }
-            _ if sent.answer == Some(Answer::Unknown) => {
-                let (attempt, sending) = (sent.attempt + 1, sent.sending + 1);
-                self.issue(step, attempt, sending, sent.compensation, &sent.command);
-            }
-            _ => self.put(Output::Resend(step)),
+            _ => self.ask_again(step),
         }
     }
 
+    /// Puts the same question again: as a new one where the old one was answered, however little
+    /// the answer says.
+    pub(super) fn ask_again(&mut self, step: S::Step) {
+        let Some(sent) = self.journal.steps.get(&step).cloned() else { return };
+        let attempt = if sent.answer.is_none() { sent.attempt } else { sent.attempt + 1 };
+        // What was parked for its no begins anew; otherwise patience goes on.
+        let sending = if sent.answer == Some(Answer::Failed) { 1 } else { sent.sending + 1 };
+        self.issue(step, attempt, sending, sent.compensation, &sent.command);
+    }
+
     /// Takes what was put off and can be understood now, in order.
-    pub(super) fn hear_deferred(&mut self) -> Result<(), Unreadable> {
-        while !self.journal.parked {
+    pub(super) fn hear_deferred(&mut self) -> Result<(), Refusal> {
+        while !self.journal.is_parked() && !self.journal.abandoned {
             let ready = self.journal.deferred.iter().find(|(_, input)| {
                 !matches!(self.journal.react(input, self.at), Reaction::Deferred)
             });
@@ -133,7 +149,7 @@ impl<S: Saga> Draft<S> {
         Ok(())
     }
 
-    fn put(&mut self, output: Output<S>) {
+    pub(super) fn put(&mut self, output: Output<S>) {
         match output {
             Output::Send { step, command, compensation } => {
                 let attempt = self.journal.steps.get(&step).map_or(1, |sent| sent.attempt + 1);
@@ -152,13 +168,15 @@ impl<S: Saga> Draft<S> {
                 self.stop_waiting(|sent| !sent.compensation && !unknown(sent));
                 self.emit(Event::CompensationStarted { reason: reason.to_owned() });
             }
-            Output::Park(reason) => {
-                self.stop_waiting(|_| true);
-                let resume = self.journal.state.name().to_owned();
-                self.emit(Event::Parked { reason: reason.to_owned(), resume });
-            }
+            Output::Park(reason) => self.park(reason.to_owned()),
             Output::Finish(outcome) => self.emit(Event::Finished { outcome: outcome.to_owned() }),
         }
+    }
+
+    pub(super) fn park(&mut self, reason: String) {
+        self.stop_waiting(|_| true);
+        let resume = self.journal.state.name().to_owned();
+        self.emit(Event::Parked { reason, resume });
     }
 
     fn issue(
@@ -184,7 +202,7 @@ impl<S: Saga> Draft<S> {
     }
 
     /// An outcome that nobody knows has to be cleared up, also where the saga has turned round.
-    fn wait_again(&mut self, step: S::Step) {
+    pub(super) fn wait_again(&mut self, step: S::Step) {
         let waits = self.journal.timers.get(step.as_str()).is_some_and(|timer| timer.runs);
         let sending = self.journal.steps.get(&step).map(|sent| sent.sending);
         if let (false, Some(sending), Some(patience)) = (waits, sending, S::patience(step)) {
@@ -212,6 +230,6 @@ impl<S: Saga> Draft<S> {
     }
 }
 
-fn json(value: &impl Serialize) -> Result<serde_json::Value, Unreadable> {
-    serde_json::to_value(value).map_err(|error| Unreadable(error.to_string()))
+pub(super) fn json(value: &impl Serialize) -> Result<serde_json::Value, Refusal> {
+    serde_json::to_value(value).map_err(|error| Refusal::Unreadable(error.to_string()))
 }

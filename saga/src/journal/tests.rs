@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use schemas::{OrderId, Recorded, order};
+use schemas::{OrderId, Recorded, Text, order};
 use serde_json::json;
 
 use super::*;
@@ -31,6 +31,7 @@ enum Input {
     Answered,
     Late,
     Broken,
+    Refused,
 }
 
 /// Asks, waits for a decision, and gives up after an hour.
@@ -70,12 +71,17 @@ impl Saga for Poll {
                 Reaction::next(Self::Closed).and(Output::Finish("unanswered"))
             }
             (Self::Open, Input::Broken) => Reaction::next(self).and(Output::Park("broken")),
+            (Self::Open, Input::Refused) => Reaction::next(self).and(Output::Park("refused")),
             _ => Reaction::Ignored,
         }
     }
 
     fn answers(input: &Input) -> Option<(Step, Answer)> {
-        matches!(input, Input::Answered).then_some((Step::Ask, Answer::Done))
+        match input {
+            Input::Answered => Some((Step::Ask, Answer::Done)),
+            Input::Refused => Some((Step::Ask, Answer::Failed)),
+            _ => None,
+        }
     }
 
     fn patience(_step: Step) -> Option<Patience> {
@@ -94,6 +100,34 @@ impl Saga for Poll {
             Self::Closed => "closed",
         }
     }
+
+    fn said(&self, _step: Step, done: bool) -> Option<Input> {
+        done.then_some(Input::Answered)
+    }
+
+    fn compensate(self, _version: u16) -> Reaction<Self> {
+        match self {
+            Self::Open => Reaction::next(Self::Closed).and(Output::Finish("withdrawn")),
+            Self::New | Self::Closed => Reaction::Ignored,
+        }
+    }
+}
+
+fn does(verb: Verb) -> Act {
+    Act {
+        verb,
+        step: None,
+        outcome: None,
+        force: false,
+        actor: Text::literal("Ada"),
+        reason: Text::literal("the bank called"),
+        evidence: None,
+    }
+}
+
+fn says(outcome: Outcome) -> Act {
+    let step = Some("ask".to_owned());
+    Act { step, outcome: Some(outcome), ..does(Verb::SetOutcome) }
 }
 
 fn ask() -> Command {
@@ -125,6 +159,26 @@ impl Told {
         let written = self.journal.decide(&input).unwrap();
         let journal = written.iter().fold(self.journal, Journal::evolve);
         Self { journal, heard, written }
+    }
+
+    fn acts(self, act: Act) -> Self {
+        self.put(What::Act(act))
+    }
+
+    #[track_caller]
+    fn refuses(&self, act: Act, expected: &str) {
+        let (source, at) = (Uuid::max(), Timestamp::UNIX_EPOCH);
+        let heard = Heard { key: Uuid::nil(), source, at, what: What::Act(act) };
+        let refusal = self.journal.decide(&heard).unwrap_err();
+        assert_eq!(schemas::Refusal::code(&refusal), expected, "{refusal}");
+    }
+
+    #[track_caller]
+    fn may(self, expected: &[&str]) -> Self {
+        let verbs = self.journal.verbs();
+        let verbs = verbs.iter().map(|legal| legal.verb.as_str());
+        assert_eq!(verbs.collect::<Vec<_>>(), expected);
+        self
     }
 
     #[track_caller]
@@ -217,4 +271,136 @@ fn a_journal_of_a_newer_release_is_left_alone() {
         let heard = Heard { key: Uuid::nil(), source, at, what: What::Input(Input::Begun) };
         assert!(journal.decide(&heard).is_err());
     }
+}
+
+/// Asked twice, and nobody answered.
+fn silent() -> Told {
+    Told::default().hears(Input::Begun).fires("ask", 1).fires("ask", 2)
+}
+
+fn refused() -> Told {
+    Told::default().hears(Input::Begun).hears(Input::Refused)
+}
+
+#[test]
+fn what_goes_on_by_itself_waits_for_no_person() {
+    Told::default().may(&[]).refuses(does(Verb::Retry), "not_parked");
+    let begun = Told::default().hears(Input::Begun).may(&[]);
+    for verb in Verb::ALL {
+        begun.refuses(does(verb), "not_parked");
+    }
+}
+
+#[test]
+fn retry_asks_again_under_the_same_id_and_is_patient_anew() {
+    let before = silent().may(&["retry", "resume", "set-outcome", "compensate", "abandon"]);
+    let asked = before.acts(does(Verb::Retry)).wrote(&[
+        "operator_acted",
+        "resumed",
+        "command_issued",
+        "timer_started",
+    ]);
+    let Event::CommandIssued { attempt: 1, sending: 1, .. } = asked.written[2] else {
+        panic!("{:?}", asked.written)
+    };
+    asked
+        .fires("ask", 3)
+        .wrote(&["input_received", "command_issued", "timer_started"])
+        .fires("ask", 4)
+        .wrote(&["input_received", "parked"]);
+}
+
+#[test]
+fn resume_asks_nothing_and_is_patient_anew() {
+    let resumed = ["operator_acted", "resumed", "timer_started"];
+    let waits = silent().acts(does(Verb::Resume)).wrote(&resumed).may(&[]);
+    waits
+        .fires("ask", 3)
+        .wrote(&["input_received", "command_issued", "timer_started"])
+        .fires("ask", 4)
+        .wrote(&["input_received", "command_issued", "timer_started"])
+        .fires("ask", 5)
+        .wrote(&["input_received", "parked"]);
+}
+
+#[test]
+fn what_was_put_off_is_heard_before_anything_is_asked_again() {
+    for verb in [Verb::Retry, Verb::Resume] {
+        silent().hears(Input::Noted).hears(Input::Answered).acts(does(verb)).wrote(&[
+            "operator_acted",
+            "resumed",
+            "input_received",
+            "timer_started",
+            "input_received",
+            "timer_stopped",
+            "finished",
+        ]);
+    }
+}
+
+#[test]
+fn a_no_is_asked_about_anew_and_never_waited_out() {
+    let told = refused().may(&["retry", "set-outcome", "compensate", "abandon"]);
+    told.refuses(does(Verb::Resume), "verb_not_legal");
+    let again = told.acts(does(Verb::Retry));
+    let Event::CommandIssued { attempt: 2, sending: 1, .. } = again.written[2] else {
+        panic!("a new question: {:?}", again.written)
+    };
+    again.hears(Input::Refused).wrote(&["input_received", "parked"]);
+}
+
+#[test]
+fn what_was_refused_may_have_been_done_since() {
+    let answered = ["operator_acted", "resumed", "input_received", "timer_stopped", "finished"];
+    refused().hears(Input::Answered).acts(does(Verb::Retry)).wrote(&answered);
+    refused().acts(says(Outcome::Done)).wrote(&answered);
+}
+
+#[test]
+fn an_outcome_is_heard_as_though_it_had_come() {
+    let told = silent();
+    told.refuses(Act { step: None, ..says(Outcome::Done) }, "step_not_legal");
+    told.refuses(Act { step: Some("sing".to_owned()), ..says(Outcome::Done) }, "step_not_legal");
+    told.refuses(Act { outcome: None, ..says(Outcome::Done) }, "outcome_not_legal");
+    told.refuses(says(Outcome::Failed), "outcome_not_legal");
+    told.refuses(Act { step: Some("ask".to_owned()), ..does(Verb::Skip) }, "verb_not_legal");
+    let told = told.acts(says(Outcome::Done));
+    let Event::OperatorActed { step: Some(step), succeeded: Some(true), .. } = &told.written[0]
+    else {
+        panic!("{:?}", told.written)
+    };
+    assert_eq!(step, "ask");
+    told.wrote(&["operator_acted", "resumed", "input_received", "timer_stopped", "finished"]);
+}
+
+#[test]
+fn to_compensate_is_to_turn_round_as_the_saga_does() {
+    let told = silent().acts(does(Verb::Compensate));
+    assert!(matches!(told.journal.state(), Poll::Closed));
+    told.wrote(&["operator_acted", "resumed", "finished"]).may(&[]);
+}
+
+#[test]
+fn what_is_abandoned_is_left_alone_for_good() {
+    let told = silent().hears(Input::Noted);
+    told.refuses(does(Verb::Abandon), "still_held");
+    told.acts(Act { force: true, ..does(Verb::Abandon) })
+        .wrote(&["operator_acted", "input_ignored", "finished"])
+        .may(&[])
+        .hears(Input::Answered)
+        .wrote(&["input_ignored"])
+        .fires("decision", 1)
+        .wrote(&[])
+        .refuses(does(Verb::Retry), "not_parked");
+}
+
+#[test]
+fn an_act_is_done_once() {
+    let told = silent();
+    let (source, at) = (Uuid::from_u128(99), Timestamp::UNIX_EPOCH);
+    let what = What::Act(does(Verb::Retry));
+    let heard = Heard { key: Uuid::nil(), source, at, what };
+    let written = told.journal.decide(&heard).unwrap();
+    let journal = written.iter().fold(told.journal, Journal::evolve);
+    assert_eq!(journal.decide(&heard).unwrap(), []);
 }

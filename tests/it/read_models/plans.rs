@@ -59,7 +59,7 @@ const FILL: &str = "
         select md5('s' || n)::uuid, id, 'order-fulfilment', 1,
                case when n % 20 > 0 then 'done' else 'paying' end,
                case when n % 20 > 0 then 'completed' end, null,
-               case when n % 1000 = 0 then '{}'::jsonb end,
+               case when n % 1000 = 0 then jsonb_build_object('reason', 'dispute') end,
                '[]', '[]', 0, 0, at, at, at, 9 from n;
     insert into read_models.sales (order_id, day, currency, captured, refunded, items, skus)
         select id, at::date, case when n % 50 > 0 then 'EUR' else 'USD' end, 200, 0,
@@ -220,6 +220,8 @@ async fn of_the_rest(plans: &mut Plans, part: &Part, what: &str) {
         Sagas::Outcomes(texts(&["completed"])),
         Sagas::Running,
         Sagas::Parked,
+        Sagas::Reasons(texts(&["refund_failed"])),
+        Sagas::Reasons(texts(&["refund_failed", "dispute"])),
     ] {
         let query = saga_view::list_query(&filter, part);
         plans.check("saga_view", &format!("{filter:?} {what}"), query).await;

@@ -6,6 +6,7 @@ pub(crate) mod migrate;
 pub(crate) mod orders;
 pub(crate) mod parked;
 pub(crate) mod projections;
+pub(crate) mod sagas;
 pub(crate) mod schemas;
 pub(crate) mod standing;
 pub(crate) mod streams;

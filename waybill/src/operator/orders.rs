@@ -45,7 +45,7 @@ enum Command {
 
 /// Where the APIs are.
 #[derive(Debug, Args)]
-struct At {
+pub(super) struct At {
     /// Base address of the command API. [default: that of the `waybill up` in --data-dir]
     #[arg(long, env = "WAYBILL_COMMAND_URL", value_name = "URL")]
     command_url: Option<String>,
@@ -59,7 +59,8 @@ struct At {
 }
 
 impl At {
-    fn client(&self) -> anyhow::Result<Client> {
+    /// A caller of both, who brings `token` where there is one.
+    pub(super) fn client(&self, token: Option<&str>) -> anyhow::Result<Client> {
         let running = Endpoints::read(&self.data_dir);
         let missing = |what: &str| {
             Misconfigured::error(format!(
@@ -77,7 +78,7 @@ impl At {
         Client::new(
             &command.ok_or_else(|| missing("command"))?,
             &query.ok_or_else(|| missing("query"))?,
-            None,
+            token,
         )
     }
 }
@@ -132,12 +133,12 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     let output = Output::standard();
     match options.command {
         Command::Place(place) => {
-            let client = place.at.client()?;
+            let client = place.at.client(None)?;
             let placed = client.post("/v1/orders", &place.body()?).await?.succeeded()?;
             output.line(placed.text("/id")?);
         }
         Command::Show { order, at } => {
-            let client = at.client()?;
+            let client = at.client(None)?;
             let detail = client.get(&format!("/v1/orders/{order}")).await?;
             timeline::summary(output, &detail);
             let events = client.list(&format!("/v1/orders/{order}/events")).await?;
@@ -145,7 +146,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
         }
         Command::Cancel { order, reason, at } => {
             let (path, body) = (format!("/v1/orders/{order}/cancel"), json!({ "reason": reason }));
-            let pending = at.client()?.post(&path, &body).await?.succeeded()?;
+            let pending = at.client(None)?.post(&path, &body).await?.succeeded()?;
             output.line(pending.text("/status")?);
         }
     }

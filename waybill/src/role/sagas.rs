@@ -1,4 +1,4 @@
-//! `waybill sagas`: what happens next, and what is given back.
+//! `waybill sagas run`: what happens next, and what is given back.
 
 use clap::Args;
 use event_store::FeedHandle;

@@ -10,7 +10,7 @@ use super::world::{Scenario, World};
 use super::{Fulfilment, fold, replay};
 use crate::{Journal, Saga as _};
 
-fn scenarios() -> impl Strategy<Value = Scenario> {
+pub(super) fn scenarios() -> impl Strategy<Value = Scenario> {
     let card = prop_oneof![
         6 => Just(Card::Good),
         1 => Just(Card::Declined),
@@ -85,7 +85,7 @@ pub(super) fn check(world: &World, scenario: Scenario) {
 /// That a snapshot of the journal taken anywhere, written, read back and brought up to date, is
 /// the full fold.
 #[track_caller]
-fn check_snapshots(events: &[Event]) {
+pub(super) fn check_snapshots(events: &[Event]) {
     let on = |journal, tail: &[Event]| tail.iter().fold(journal, Journal::<Fulfilment>::evolve);
     let whole = format!("{:?}", fold(events));
     for cut in 0..=events.len() {
@@ -96,7 +96,7 @@ fn check_snapshots(events: &[Event]) {
     }
 }
 
-fn finished(journal: &[Event]) -> Vec<&str> {
+pub(super) fn finished(journal: &[Event]) -> Vec<&str> {
     let outcomes = journal.iter().filter_map(|event| match event {
         Event::Finished { outcome } => Some(outcome.as_str()),
         _ => None,

@@ -15,7 +15,7 @@ use super::super::{Order, Step};
 use super::provider::euro;
 use super::world::{address, lines};
 use super::{Fulfilment, Input, dawn, firing, fold};
-use crate::{Heard, Name as _, Saga as _, What};
+use crate::{Act, Heard, Name as _, Saga as _, What};
 
 fn id() -> OrderId {
     OrderId::new(Uuid::from_u128(0xA11CE))
@@ -113,6 +113,16 @@ impl Story {
         assert_eq!(self.written, [], "heard twice, written twice");
     }
 
+    /// A person does something about it, if they may.
+    pub(super) fn operate(&mut self, act: Act) {
+        self.heard += 1;
+        let (source, at) = (Uuid::from_u128(u128::from(self.heard)), dawn());
+        let heard = Heard { key: id().uuid(), source, at, what: What::Act(act.clone()) };
+        if fold(&self.events).decide(&heard).is_ok() {
+            self.put(What::Act(act), source);
+        }
+    }
+
     fn put(&mut self, what: What<Input>, source: Uuid) {
         let heard = Heard { key: id().uuid(), source, at: dawn(), what };
         self.written = fold(&self.events).decide(&heard).unwrap();
@@ -193,6 +203,8 @@ pub(super) fn tell(event: &Event) -> Option<String> {
         Event::InputDeferred { .. } => "defer".to_owned(),
         Event::CompensationStarted { reason } => format!("turn: {reason}"),
         Event::Parked { reason, .. } => format!("park: {reason}"),
+        Event::OperatorActed { verb, .. } => format!("act: {}", verb.as_str()),
+        Event::Resumed { .. } => "resume".to_owned(),
         Event::Finished { outcome } => format!("finish: {outcome}"),
         Event::Started { .. } | Event::InputReceived { .. } => return None,
     })

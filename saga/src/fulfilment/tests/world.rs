@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::provider::{Call, Card, Provider, euro};
 use super::rows::tell;
 use super::{Fulfilment, dawn, firing};
-use crate::{Heard, Journal, Saga as _, What};
+use crate::{Act, Heard, Journal, Refusal, Saga as _, What};
 
 /// What the order finds.
 #[derive(Debug, Clone, Copy)]
@@ -170,6 +170,15 @@ impl World {
         world
     }
 
+    /// The first so many things happen that can, or as many as there are.
+    pub(super) fn go(&mut self, count: usize) -> &mut Self {
+        for _ in 0..count {
+            let Some(action) = self.actions(false).first().copied() else { break };
+            self.act(action);
+        }
+        self
+    }
+
     /// Everybody does what they can, except those held back, until nobody can do anything.
     pub(super) fn run(&mut self) -> &mut Self {
         self.run_chosen(&[])
@@ -317,6 +326,16 @@ impl World {
         let Some((key, input)) = Fulfilment::correlate(event) else { return };
         let (source, at) = (event.event_id.uuid(), event.recorded_at);
         self.put(&Heard { key, source, at, what: What::Input(input) });
+    }
+
+    /// A person does something about it, if they may.
+    pub(super) fn operate(&mut self, act: Act) -> Result<(), Refusal> {
+        self.seconds += 1;
+        let source = Uuid::from_u128(0xAC7_0000 + self.journal.len() as u128);
+        let heard = Heard { key: self.id.uuid(), source, at: self.now(), what: What::Act(act) };
+        self.folded.decide(&heard)?;
+        self.put(&heard);
+        Ok(())
     }
 
     fn put(&mut self, heard: &Heard<super::Input>) {

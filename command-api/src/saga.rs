@@ -1,0 +1,192 @@
+//! What operators do about parked sagas: `POST /v1/sagas/{saga_id}/{verb}`.
+//!
+//! Whoever acts has looked: `If-Match` names the version of the saga that they saw.
+
+use ::saga::{Act, Outcome};
+use axum::Router;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::routing::post;
+use schemas::saga::Verb;
+use schemas::{SagaId, Text, Version};
+use serde::{Deserialize, Serialize};
+use web::{Json, Operator, PathId, Problem};
+
+use crate::answer::Answer;
+use crate::execute::{NOWHERE, problem};
+use crate::parked::Operators;
+use crate::post::Post;
+
+pub(crate) fn routes() -> Router<Operators> {
+    Verb::ALL.into_iter().fold(Router::new(), |router, verb| {
+        let handler =
+            move |operator: Operator,
+                  state: State<Operators>,
+                  asked: Versioned,
+                  saga: PathId<SagaId>,
+                  body: Json<Body>| act(verb, operator, state, asked, saga, body);
+        router.route(&format!("/v1/sagas/{{saga_id}}/{}", verb.as_str()), post(handler))
+    })
+}
+
+/// A request that says which version it is about.
+struct Versioned(Post);
+
+impl FromRequestParts<Operators> for Versioned {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Operators) -> Result<Self, Problem> {
+        if !parts.headers.contains_key(header::IF_MATCH) {
+            let detail = "send the ETag of the saga as you saw it as If-Match";
+            let status = StatusCode::PRECONDITION_REQUIRED;
+            return Err(Problem::new(status, "precondition_required", detail));
+        }
+        Post::from_request_parts(parts, state).await.map(Self)
+    }
+}
+
+/// Who does it, why, and what about.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    actor: Text,
+    reason: Text,
+    /// What shows that it is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<Text>,
+    /// For `skip` and `set-outcome`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<Text>,
+    /// For `set-outcome`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+    /// For `abandon`.
+    #[serde(default)]
+    force: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Acted {
+    id: SagaId,
+    version: Version,
+    verb: Verb,
+    links: Links,
+}
+
+#[derive(Debug, Serialize)]
+struct Links {
+    #[serde(rename = "self")]
+    saga: String,
+    journal: String,
+}
+
+async fn act(
+    verb: Verb,
+    _: Operator,
+    State(operators): State<Operators>,
+    Versioned(asked): Versioned,
+    PathId(saga): PathId<SagaId>,
+    Json(body): Json<Body>,
+) -> Result<Answer<Acted>, Problem> {
+    body.check(verb)?;
+    let store = &operators.store;
+    let begun = ::saga::begun(store, saga).await;
+    let begun = begun.map_err(|error| problem(error.into(), NOWHERE))?;
+    let begun = begun.ok_or_else(|| Problem::not_found("there is no such saga"))?;
+    let meta = asked.meta(&body, begun.key, operators.clock.now())?;
+    let done = ::saga::act(store, &begun, body.act(verb), &meta).await;
+    let done = done.map_err(|error| problem(error, &pointer))?;
+    let links =
+        Links { saga: format!("/v1/sagas/{saga}"), journal: format!("/v1/sagas/{saga}/journal") };
+    Ok(Answer::done(done, Acted { id: saga, version: done.version, verb, links }))
+}
+
+/// Which part of the body a refusal is about.
+fn pointer(code: &str) -> Option<String> {
+    match code {
+        "step_not_legal" => Some("#/step".to_owned()),
+        "outcome_not_legal" => Some("#/outcome".to_owned()),
+        _ => None,
+    }
+}
+
+impl Body {
+    /// Whether it has what the verb needs, and nothing else.
+    fn check(&self, verb: Verb) -> Result<(), Problem> {
+        let (names, says) = match verb {
+            Verb::Skip => (true, false),
+            Verb::SetOutcome => (true, true),
+            Verb::Retry | Verb::Resume | Verb::Compensate | Verb::Abandon => (false, false),
+        };
+        fits("#/step", self.step.is_some(), names)?;
+        fits("#/outcome", self.outcome.is_some(), says)?;
+        if says && self.evidence.is_none() {
+            fits("#/evidence", false, true)?;
+        }
+        if self.force && verb != Verb::Abandon {
+            fits("#/force", true, false)?;
+        }
+        Ok(())
+    }
+
+    fn act(self, verb: Verb) -> Act {
+        Act {
+            verb,
+            step: self.step.map(|step| step.as_str().to_owned()),
+            outcome: self.outcome,
+            force: self.force,
+            actor: self.actor,
+            reason: self.reason,
+            evidence: self.evidence,
+        }
+    }
+}
+
+fn fits(pointer: &str, given: bool, wanted: bool) -> Result<(), Problem> {
+    match (given, wanted) {
+        (false, true) => Err(Problem::invalid_field(pointer, "missing", "this verb needs it")),
+        (true, false) => {
+            Err(Problem::invalid_field(pointer, "not_allowed", "this verb does not take it"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(verb: Verb, rest: &str) -> Option<(String, String)> {
+        let body = format!(r#"{{"actor":"Ada","reason":"the bank said so"{rest}}}"#);
+        let body: Body = serde_json::from_str(&body).unwrap();
+        let problem = body.check(verb).err()?;
+        assert_eq!((problem.status().as_u16(), problem.code()), (422, "validation_failed"));
+        let error = &problem.errors()[0];
+        Some((error.pointer.clone().unwrap(), error.code.clone().into_owned()))
+    }
+
+    #[test]
+    fn a_verb_takes_what_it_needs_and_nothing_else() {
+        let step = r#","step":"return_money""#;
+        let said = r#","step":"return_money","outcome":"done""#;
+        let all = r#","step":"return_money","outcome":"done","evidence":"transfer 4711""#;
+        for (verb, rest, wrong) in [
+            (Verb::Retry, "", None),
+            (Verb::Retry, r#","evidence":"a call""#, None),
+            (Verb::Retry, step, Some(("#/step", "not_allowed"))),
+            (Verb::Resume, r#","outcome":"done""#, Some(("#/outcome", "not_allowed"))),
+            (Verb::Compensate, r#","force":true"#, Some(("#/force", "not_allowed"))),
+            (Verb::Abandon, r#","force":true"#, None),
+            (Verb::Skip, "", Some(("#/step", "missing"))),
+            (Verb::Skip, step, None),
+            (Verb::Skip, said, Some(("#/outcome", "not_allowed"))),
+            (Verb::SetOutcome, step, Some(("#/outcome", "missing"))),
+            (Verb::SetOutcome, said, Some(("#/evidence", "missing"))),
+            (Verb::SetOutcome, all, None),
+        ] {
+            let wrong = wrong.map(|(pointer, code)| (pointer.to_owned(), code.to_owned()));
+            assert_eq!(checked(verb, rest), wrong, "{verb:?} {rest}");
+        }
+    }
+}
