@@ -82,6 +82,13 @@ pub enum ConfigError {
     /// The key cannot be sent.
     #[error("the secret key holds characters that a header cannot")]
     SecretKey,
+    /// Not what webhooks are signed with.
+    #[error(
+        "the webhook secret is not `whsec_` and base64 of {} to {} bytes",
+        crate::operators::SECRET_BYTES_MIN,
+        crate::operators::SECRET_BYTES_MAX
+    )]
+    WebhookSecret,
     /// The HTTP client cannot be built.
     #[error("the HTTP client cannot be built")]
     Client(#[source] reqwest::Error),

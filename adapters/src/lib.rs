@@ -1,6 +1,6 @@
-//! The outside world: a payment provider and a carrier, over HTTP.
+//! The outside world: a payment provider, a carrier, and whoever operators have told, over HTTP.
 //!
-//! Both adapters have one shape. They hear an event that asks for something (the question is in
+//! The adapters of the contexts have one shape. They hear an event that asks for something (the question is in
 //! the log before it is put), put the question under an idempotency key that follows from it, and
 //! hand the answer to the aggregate as a command whose id follows from the event. So everything
 //! here may happen twice and counts once.
@@ -12,12 +12,14 @@
 //! * [`Outcome`] says what a call can come to.
 //! * [`Payments`] hears payments and speaks to a Stripe-shaped provider.
 //! * [`Carrier`] hears fulfilment orders and speaks to an `EasyPost`-shaped carrier.
+//! * [`Operators`] tells a webhook of every saga that is parked, until somebody takes it.
 //!
 //! To add one more: 1. a module named after its context, with the questions it puts (the client)
 //! and the commands that follow from the outcomes (`answer`, pure, tested as a table); 2. a
 //! `Reactor` that joins them; 3. a line above.
 
 mod config;
+mod operators;
 mod outbound;
 mod outcome;
 mod payment;
@@ -28,6 +30,7 @@ mod shipping;
 mod world;
 
 pub use config::{Config, ConfigError, Limits};
+pub use operators::Operators;
 pub use outcome::{Outcome, Rejection};
 pub use payment::Payments;
 pub use shipping::Carrier;

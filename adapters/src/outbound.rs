@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_resilience_circuitbreaker::{CircuitBreakerError, CircuitBreakerLayer};
 
-use crate::outcome::{Outcome, read};
+use crate::outcome::{self, Outcome};
 use crate::{Config, ConfigError, Limits};
 
 #[cfg(test)]
@@ -48,7 +48,12 @@ pub(crate) enum Body {
     Form(Vec<(&'static str, String)>),
     /// JSON, as everybody else wants it.
     Json(Value),
+    /// JSON to the byte, as it was signed.
+    Signed(Vec<u8>),
 }
+
+/// How an answer is read.
+pub(crate) type Read = fn(StatusCode, &[u8]) -> Outcome<Value>;
 
 /// A question to the other side.
 #[derive(Debug, Clone)]
@@ -65,14 +70,26 @@ pub(crate) struct Question {
     pub(crate) body: Body,
     /// The key under which the same question is the same effect.
     pub(crate) key: Option<String>,
+    /// Further headers.
+    pub(crate) headers: Vec<(&'static str, String)>,
+    /// How the answer is read.
+    pub(crate) read: Read,
 }
 
 impl Question {
     /// Reads something.
     pub(crate) fn get(operation: &'static str, path: &[&str]) -> Self {
         let path = path.iter().map(|&segment| segment.to_owned()).collect();
-        let (method, query) = (Method::GET, Vec::new());
-        Self { operation, method, path, query, body: Body::None, key: None }
+        Self {
+            operation,
+            method: Method::GET,
+            path,
+            query: Vec::new(),
+            body: Body::None,
+            key: None,
+            headers: Vec::new(),
+            read: outcome::read,
+        }
     }
 
     /// Asks for something to be done, once per `key`.
@@ -183,7 +200,7 @@ impl Outbound {
         };
         let (status, request_id) = (reply.status.as_u16(), reply.request_id.as_deref());
         tracing::debug!(operation, key, request_id, latency_ms, status, "a call was answered");
-        match read(reply.status, &reply.body) {
+        match (question.read)(reply.status, &reply.body) {
             Outcome::Transient(why) => Err(Failed::Transient(why)),
             Outcome::Unknown(why) => Err(Failed::Unknown(why)),
             answer => Ok(answer),
@@ -192,7 +209,9 @@ impl Outbound {
 
     fn request(&self, question: &Question) -> Result<reqwest::Request, Failed> {
         let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
+        if !question.path.is_empty()
+            && let Ok(mut segments) = url.path_segments_mut()
+        {
             segments.pop_if_empty().extend(&question.path);
         }
         let mut request = self.client.request(question.method.clone(), url);
@@ -202,10 +221,16 @@ impl Outbound {
         if let Some(key) = &question.key {
             request = request.header("idempotency-key", key);
         }
+        for (name, value) in &question.headers {
+            request = request.header(*name, value);
+        }
         let request = match &question.body {
             Body::None => request,
             Body::Form(fields) => request.form(fields),
             Body::Json(json) => request.json(json),
+            Body::Signed(bytes) => {
+                request.header(CONTENT_TYPE, "application/json").body(bytes.clone())
+            }
         };
         request.build().map_err(|error| Failed::Transient(chain(&error)))
     }
@@ -214,11 +239,16 @@ impl Outbound {
 fn client(base: &Url, config: &Config) -> Result<Client, ConfigError> {
     // Somebody may have chosen a provider before: that is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", config.secret_key))
-        .map_err(|_| ConfigError::SecretKey)?;
-    bearer.set_sensitive(true);
+    let mut headers = HeaderMap::new();
+    // Who is told something signed knows us by the signature.
+    if !config.secret_key.is_empty() {
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", config.secret_key))
+            .map_err(|_| ConfigError::SecretKey)?;
+        bearer.set_sensitive(true);
+        headers.insert(AUTHORIZATION, bearer);
+    }
     let mut builder = Client::builder()
-        .default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
+        .default_headers(headers)
         .connect_timeout(config.limits.connect_timeout)
         .timeout(config.limits.call_timeout)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)

@@ -76,6 +76,8 @@ pub struct Journal<S: Saga> {
     failed: Option<S::Step>,
     heard: BTreeSet<Uuid>,
     deferred: VecDeque<(Uuid, Arc<S::Input>)>,
+    /// What persons said, by their acts, until it is heard from who knows: then it is no news.
+    said: BTreeMap<Uuid, Option<Arc<S::Input>>>,
     steps: BTreeMap<S::Step, Issued>,
     timers: BTreeMap<String, Timer>,
     fault: Option<String>,
@@ -120,6 +122,7 @@ impl<S: Saga> Default for Journal<S> {
             failed: None,
             heard: BTreeSet::new(),
             deferred: VecDeque::new(),
+            said: BTreeMap::new(),
             steps: BTreeMap::new(),
             timers: BTreeMap::new(),
             fault: None,
@@ -241,8 +244,23 @@ impl<S: Saga> Journal<S> {
                 self.parked = None;
                 self.abandoned = true;
             }
-            Verb::Retry | Verb::Resume | Verb::Skip | Verb::SetOutcome => {}
+            Verb::Skip | Verb::SetOutcome => {
+                self.said.insert(act, None);
+            }
+            Verb::Retry | Verb::Resume => {}
         }
+    }
+
+    /// The act of a person who said `input` before it was heard.
+    fn said_by(&self, input: &S::Input) -> Option<Uuid> {
+        if self.said.is_empty() {
+            return None;
+        }
+        let json = |input: &S::Input| serde_json::to_value(input).ok();
+        let input = json(input)?;
+        let same =
+            |said: &Option<Arc<S::Input>>| said.as_deref().and_then(json) == Some(input.clone());
+        self.said.iter().find(|(_, said)| same(said)).map(|(act, _)| *act)
     }
 
     fn read<T>(&mut self, result: Result<T, String>) -> Option<T> {
@@ -306,6 +324,9 @@ impl<S: Saga> Decider for Journal<S> {
                 self.forget(*source);
                 if let Some(what) = self.read(input(value)) {
                     self.hear(&what, *at);
+                    if let (What::Input(input), Some(said)) = (what, self.said.get_mut(source)) {
+                        *said = Some(Arc::new(input));
+                    }
                 }
                 self.refused = None;
                 if let Some(step) = step {
@@ -315,8 +336,14 @@ impl<S: Saga> Decider for Journal<S> {
             Event::InputDeferred { source, input: value } => self.put_off(*source, value),
             Event::InputIgnored { source, input: value, .. } => {
                 self.forget(*source);
-                if let Some(What::TimerFired { name, .. }) = self.read(input::<S::Input>(value)) {
-                    self.stop(&name);
+                match self.read(input::<S::Input>(value)) {
+                    Some(What::TimerFired { name, .. }) => self.stop(&name),
+                    Some(What::Input(input)) => {
+                        if let Some(act) = self.said_by(&input) {
+                            self.said.remove(&act);
+                        }
+                    }
+                    Some(What::Act(_)) | None => {}
                 }
             }
             Event::CommandIssued { step, attempt, sending, compensation, command, .. } => {
@@ -332,6 +359,11 @@ impl<S: Saga> Decider for Journal<S> {
                     };
                     self.steps.insert(known, issued);
                     self.failed = self.failed.filter(|failed| *failed != known);
+                    // A new question has an answer of its own.
+                    let of = |input: &S::Input| S::answers(input).map(|(step, _)| step);
+                    self.said.retain(|_, said| {
+                        said.as_deref().is_none_or(|said| of(said) != Some(known))
+                    });
                 }
             }
             Event::TimerStarted { name, epoch, .. } => {

@@ -103,7 +103,33 @@ impl Projector for Timers {
                 _ => {}
             }
         }
-        write(tx, changes).await.map_err(Fault::from)
+        write(tx, changes).await.map_err(Fault::from)?;
+        tell_parked(events);
+        Ok(())
+    }
+}
+
+/// Says who waits for a person, unless somebody has come already.
+fn tell_parked(events: &[Arc<Recorded>]) {
+    let mut parked = BTreeMap::new();
+    for event in events {
+        match &event.fact {
+            Fact::Saga(Event::Parked { reason, resume }) => {
+                parked.insert(event.stream.id, (reason, resume));
+            }
+            Fact::Saga(Event::Resumed { .. } | Event::OperatorActed { .. }) => {
+                parked.remove(&event.stream.id);
+            }
+            _ => {}
+        }
+    }
+    for (saga, (reason, state)) in parked {
+        let saga = SagaId::new(saga);
+        tracing::warn!(
+            saga.id = %saga, reason, state,
+            "a saga is parked and waits for a person: see `waybill sagas show {saga}` and \
+             docs/sagas.md"
+        );
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     ErrorBeforeEffect,
     /// Does it and answers 500.
     ErrorAfterEffect,
+    /// Does nothing and answers 402: no, for good.
+    Refuse,
     /// Never sends a webhook.
     DropWebhooks,
     /// Sends a webhook twice.
@@ -120,9 +122,15 @@ impl Faults {
                 call.await;
                 broken(StatusCode::INTERNAL_SERVER_ERROR)
             }
+            Kind::Refuse => no(),
             Kind::DropWebhooks | Kind::DuplicateWebhooks => call.await,
         }
     }
+}
+
+fn no() -> Response {
+    let body = r#"{"error":{"type":"card_error","code":"expired_or_canceled_card","message":"The sandbox was asked to refuse."}}"#;
+    (StatusCode::PAYMENT_REQUIRED, [("content-type", "application/json")], body).into_response()
 }
 
 fn broken(status: StatusCode) -> Response {

@@ -3,14 +3,16 @@
 //! A role says what it runs ([`Metrics::of_store`] and so on); whoever asks for the numbers has
 //! these looked at first. The recorder behind the `metrics` macros is one per process.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
 use event_store::{FeedHandle, Store, describe_metrics, observe_pool, observe_relay};
-use metrics::{describe_gauge, gauge};
+use metrics::{Unit, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use projections::saga_view;
 use schemas::Position;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, watch};
@@ -29,6 +31,11 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 const BUILD_INFO: &str = "waybill_build_info";
 const LOG_REACHABLE: &str = "waybill_log_reachable_flag";
 
+const SAGAS_PARKED: &str = "waybill_sagas_parked";
+
+/// The reasons that were told of: they go on being told of when nothing is parked any more.
+static TOLD: std::sync::Mutex<BTreeSet<String>> = std::sync::Mutex::new(BTreeSet::new());
+
 /// What the `metrics` macros write to; there can be one.
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 
@@ -44,6 +51,7 @@ struct Sources {
     feed: OnceLock<FeedHandle>,
     relay: OnceLock<watch::Receiver<Option<Position>>>,
     readers: OnceLock<PgPool>,
+    sagas: OnceLock<PgPool>,
     looked: Mutex<Option<Instant>>,
 }
 
@@ -61,6 +69,7 @@ impl Metrics {
         projections::describe_metrics();
         describe_gauge!(BUILD_INFO, "Which release this is; always 1");
         describe_gauge!(LOG_REACHABLE, "Whether the log could be read just now: 1 or 0");
+        describe_gauge!(SAGAS_PARKED, Unit::Count, "Sagas that wait for a person");
         gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
         let upkeep = recorder.clone();
         supervisor.run(Stage::Support, "metrics", |drain| async move {
@@ -77,6 +86,7 @@ impl Metrics {
             feed: OnceLock::new(),
             relay: OnceLock::new(),
             readers: OnceLock::new(),
+            sagas: OnceLock::new(),
             looked: Mutex::new(None),
         })))
     }
@@ -99,6 +109,11 @@ impl Metrics {
     /// The connections of the query API.
     pub(crate) fn of_readers(&self, pool: &PgPool) {
         let _ = self.0.readers.set(pool.clone());
+    }
+
+    /// Where the sagas of this process can be looked up.
+    pub(crate) fn of_sagas(&self, pool: &PgPool) {
+        let _ = self.0.sagas.set(pool.clone());
     }
 
     /// Adds `GET /metrics` to a router.
@@ -142,6 +157,26 @@ impl Metrics {
                 Err(error) => debug!(%error, "the log cannot be looked at"),
             }
         }
+        if let Some(pool) = sources.sagas.get() {
+            match saga_view::parked(pool).await {
+                Ok(parked) => tell_parked(&parked),
+                Err(error) => debug!(%error, "the sagas cannot be looked at"),
+            }
+        }
         *looked = Some(Instant::now());
+    }
+}
+
+/// Tells of every reason that there is, and of those for which sagas are parked.
+fn tell_parked(parked: &[(String, i64)]) {
+    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    told.extend(saga::park_reasons().into_iter().map(str::to_owned));
+    told.extend(parked.iter().map(|(reason, _)| reason.clone()));
+    counts.extend(told.iter().map(|reason| (reason.clone(), 0)));
+    counts.extend(parked.iter().cloned());
+    for (reason, count) in counts {
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 sagas are parked")]
+        gauge!(SAGAS_PARKED, "reason" => reason).set(count as f64);
     }
 }

@@ -188,6 +188,41 @@ pub(crate) struct Outside {
     pub carrier_secret_key: String,
 }
 
+/// Who is told of what waits for a person.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OperatorWebhook {
+    /// Is told of every saga that is parked, by a signed POST (Standard Webhooks), until it takes
+    /// it; nobody is told unless it is given.
+    #[arg(long, env = "WAYBILL_OPERATOR_WEBHOOK", value_name = "URL", hide_env_values = true)]
+    pub operator_webhook: Option<String>,
+    /// What that is signed with: `whsec_` and 24 to 64 bytes as base64.
+    #[arg(
+        long,
+        env = "WAYBILL_OPERATOR_WEBHOOK_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    pub operator_webhook_secret: Option<Hidden>,
+}
+
+impl OperatorWebhook {
+    /// Address and secret, where there is an address.
+    pub(crate) fn given(&self) -> anyhow::Result<Option<(&str, &str)>> {
+        // A variable that is set to nothing is no address.
+        let Some(url) = self.operator_webhook.as_deref().filter(|url| !url.is_empty()) else {
+            return Ok(None);
+        };
+        let secret = self.operator_webhook_secret.as_ref().map(|secret| secret.0.as_str());
+        let secret = secret.filter(|secret| !secret.is_empty()).ok_or_else(|| {
+            Misconfigured::error(
+                "WAYBILL_OPERATOR_WEBHOOK needs WAYBILL_OPERATOR_WEBHOOK_SECRET: `whsec_` and \
+                 what `openssl rand -base64 32` makes",
+            )
+        })?;
+        Ok(Some((url, secret)))
+    }
+}
+
 /// Who may say when an order was placed.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Import {
@@ -201,7 +236,7 @@ pub(crate) struct Import {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Operators {
     /// Callers that bring this token (`Authorization: Bearer …`) may look into streams and their
-    /// past, see what is parked, and try it again or drop it; nobody may unless it is given.
+    /// past, see what is parked, and act on it; nobody may unless it is given.
     #[arg(long, env = "WAYBILL_OPERATOR_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub operator_token: Option<String>,
 }

@@ -9,20 +9,20 @@ use super::{Fulfilment, Input, Step, ask};
 use crate::Reaction;
 
 /// What would have been heard if `step` had been done, or could not be.
+///
+/// A word is taken for what happens outside: at the provider, in the warehouse. What our own log
+/// would know it is asked for again, and a step is given up only where giving back what may come
+/// of it later is safe.
 pub(super) fn said(saga: &Fulfilment, step: Step, done: bool) -> Option<Input> {
     let order = saga.order.as_deref()?;
     Some(match (step, done) {
-        (Step::Reserve, true) => Input::StockReserved,
         // Should some of it be reserved after all, that is released (row 8).
         (Step::Reserve, false) => Input::StockPartiallyReserved { short: Vec::new() },
-        (Step::Authorise, true) => Input::Authorised,
+        // Should it be held after all, that is let go (row 52).
         (Step::Authorise, false) => Input::Declined { retryable: false },
-        (Step::Confirm, true) => Input::OrderConfirmed,
-        (Step::CreateFulfilment, true) => Input::FulfilmentCreated,
         (Step::Capture, true) => Input::Captured { amount: order.total },
         (Step::Capture, false) => Input::CaptureFailed { retryable: false },
         (Step::CancelFulfilment, true) => Input::FulfilmentCancelled,
-        (Step::CancelFulfilment, false) => Input::CancelRejected,
         (Step::ReturnMoney, true) => {
             kept(saga).map_or(Input::Voided, |amount| Input::Refunded { amount })
         }
@@ -30,11 +30,9 @@ pub(super) fn said(saga: &Fulfilment, step: Step, done: bool) -> Option<Input> {
         (Step::MarkCancelled, true) => Input::OrderCancelled,
         (Step::Reject, true) => Input::OrderRejected,
         (Step::Complete, true) => Input::OrderCompleted,
-        // An order tells by itself whether it is asked to be undone, and what failed to be undone
-        // is undone some other way or not at all.
-        (
-            Step::Confirm
-            | Step::CreateFulfilment
+        (Step::Reserve | Step::Authorise, true)
+        | (
+            Step::CancelFulfilment
             | Step::ReturnMoney
             | Step::ReleaseStock
             | Step::MarkCancelled
@@ -43,7 +41,9 @@ pub(super) fn said(saga: &Fulfilment, step: Step, done: bool) -> Option<Input> {
             false,
         )
         | (
-            Step::RequestCancellation
+            Step::Confirm
+            | Step::CreateFulfilment
+            | Step::RequestCancellation
             | Step::RejectCancellation
             | Step::CommitStock
             | Step::ReleaseForHandover

@@ -279,14 +279,15 @@ impl<S: Saga> Draft<S> {
 }
 
 fn note(source: Uuid, act: &Act, at: Timestamp, state: &str) -> Event {
-    let succeeded = match act.verb {
-        Verb::Skip => Some(true),
-        _ => act.outcome.map(Outcome::is_done),
+    let (step, succeeded) = match act.verb {
+        Verb::Skip => (act.step.clone(), Some(true)),
+        Verb::SetOutcome => (act.step.clone(), act.outcome.map(Outcome::is_done)),
+        Verb::Retry | Verb::Resume | Verb::Compensate | Verb::Abandon => (None, None),
     };
     Event::OperatorActed {
         act: source,
         verb: act.verb,
-        step: act.step.clone(),
+        step,
         succeeded,
         forced: act.force,
         actor: act.actor.clone(),

@@ -58,6 +58,10 @@ impl<S: Saga> Draft<S> {
 
     /// Puts an input to the table.
     pub(super) fn take(&mut self, source: Uuid, input: &S::Input, stored: serde_json::Value) {
+        // A person knew it before.
+        if self.journal.said_by(input).is_some() {
+            return self.ignore(source, stored);
+        }
         let (state, outputs) = match self.journal.react(input, self.at) {
             Reaction::Taken(state, outputs) => (state, outputs),
             Reaction::Deferred => return self.emit(Event::InputDeferred { source, input: stored }),

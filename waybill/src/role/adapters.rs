@@ -1,4 +1,4 @@
-//! `waybill adapters`: talks to the payment provider and the carrier.
+//! `waybill adapters`: talks to the payment provider and the carrier, and tells operators.
 
 use clap::Args;
 use event_store::{FeedHandle, Vault};
@@ -18,6 +18,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     outside: options::Outside,
     #[command(flatten)]
+    webhook: options::OperatorWebhook,
+    #[command(flatten)]
     master: options::Master,
     #[command(flatten)]
     health: options::Health,
@@ -25,7 +27,7 @@ pub(crate) struct Options {
 
 /// Runs the role.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
-    let Options { log, nats, outside, master, health } = options;
+    let Options { log, nats, outside, webhook, master, health } = options;
     let masters = master.keys(None)?;
     let mut signals = Signals::listen()?;
     let mut supervisor = Supervisor::default();
@@ -35,17 +37,18 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     health::serve(&mut supervisor, health.health_addr, checks, &platform.metrics).await?;
     let vault = platform.vault(&mut supervisor, masters).await?;
     let feed = platform.follow(&mut supervisor);
-    start(&mut supervisor, &platform, &vault, &feed, &outside)?;
+    start(&mut supervisor, &platform, &vault, &feed, &outside, &webhook)?;
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
 }
 
-/// Starts both adapters.
+/// Starts the adapters.
 pub(super) fn start(
     supervisor: &mut Supervisor,
     platform: &Platform,
     vault: &Vault,
     feed: &FeedHandle,
     outside: &options::Outside,
+    webhook: &options::OperatorWebhook,
 ) -> anyhow::Result<()> {
     let (store, clock) = (&platform.store, platform.clock);
     let config = |url: &str, key: &str| adapters::Config::new(url.trim_end_matches('/'), key);
@@ -59,5 +62,10 @@ pub(super) fn start(
         adapters::Carrier::new(store.clone(), vault.clone(), clock, &carrier).map_err(wrong)?;
     platform.react(supervisor, feed, payments);
     platform.react(supervisor, feed, carrier);
+    if let Some((url, secret)) = webhook.given()? {
+        let operators =
+            adapters::Operators::new(store.clone(), clock, url, secret).map_err(wrong)?;
+        platform.react(supervisor, feed, operators);
+    }
     Ok(())
 }

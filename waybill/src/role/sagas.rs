@@ -36,6 +36,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
 /// Starts every saga, the consumer that keeps their timers, and the task that fires them.
 pub(super) fn start(supervisor: &mut Supervisor, platform: &Platform, feed: FeedHandle) {
     let (store, clock) = (platform.store.clone(), platform.clock);
+    platform.metrics.of_sagas(store.pool());
     supervisor.run(Stage::Consumer, "sagas", |drain| async move {
         saga::run_all(store, feed, clock, drain).await;
         Ok(())

@@ -77,6 +77,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     operators: options::Operators,
     #[command(flatten)]
+    webhook: options::OperatorWebhook,
+    #[command(flatten)]
     streams: options::EventStreams,
     #[command(flatten)]
     drift: options::Drift,
@@ -233,7 +235,7 @@ fn start_roles(
     relay::start(supervisor, platform);
     projections::start(supervisor, platform, feed.clone(), options.drift);
     sagas::start(supervisor, platform, feed.clone());
-    adapters::start(supervisor, platform, &vault, &feed, &outside)?;
+    adapters::start(supervisor, platform, &vault, &feed, &outside, &options.webhook)?;
     let (import, operators) = (options.import.clone(), options.operators.clone());
     let tokens = command_api::Tokens { import, operators };
     let (commands, sealing) = (listeners.command, vault.clone());

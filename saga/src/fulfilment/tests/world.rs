@@ -328,6 +328,14 @@ impl World {
         self.put(&Heard { key, source, at, what: What::Input(input) });
     }
 
+    /// The provider does what it was asked last, and is not heard yet.
+    pub(super) fn provider_does(&mut self) -> &mut Self {
+        if let Some(call) = self.calls.back() {
+            self.provider.answer(call);
+        }
+        self
+    }
+
     /// A person does something about it, if they may.
     pub(super) fn operate(&mut self, act: Act) -> Result<(), Refusal> {
         self.seconds += 1;
