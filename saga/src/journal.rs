@@ -204,6 +204,16 @@ impl<S: Saga> Journal<S> {
         }
     }
 
+    fn issue(&mut self, step: &str, issued: Issued) {
+        let known = S::Step::parse(step).ok_or_else(|| format!("step {step}"));
+        let Some(step) = self.read(known) else { return };
+        self.steps.insert(step, issued);
+        self.failed = self.failed.filter(|failed| *failed != step);
+        // A new question has an answer of its own.
+        let of = |input: &S::Input| S::answers(input).map(|(step, _)| step);
+        self.said.retain(|_, said| said.as_deref().is_none_or(|said| of(said) != Some(step)));
+    }
+
     /// Leaves the steps alone for which this holds.
     fn drop_steps(&mut self, whether: impl Fn(&Issued) -> bool) {
         for (step, sent) in self.steps.iter_mut().filter(|(_, sent)| whether(sent)) {
@@ -347,24 +357,15 @@ impl<S: Saga> Decider for Journal<S> {
                 }
             }
             Event::CommandIssued { step, attempt, sending, compensation, command, .. } => {
-                let known = S::Step::parse(step).ok_or_else(|| format!("step {step}"));
-                if let Some(known) = self.read(known) {
-                    let issued = Issued {
-                        command: Arc::new(command.clone()),
-                        attempt: *attempt,
-                        sending: *sending,
-                        compensation: *compensation,
-                        answer: None,
-                        dropped: false,
-                    };
-                    self.steps.insert(known, issued);
-                    self.failed = self.failed.filter(|failed| *failed != known);
-                    // A new question has an answer of its own.
-                    let of = |input: &S::Input| S::answers(input).map(|(step, _)| step);
-                    self.said.retain(|_, said| {
-                        said.as_deref().is_none_or(|said| of(said) != Some(known))
-                    });
-                }
+                let issued = Issued {
+                    command: Arc::new(command.clone()),
+                    attempt: *attempt,
+                    sending: *sending,
+                    compensation: *compensation,
+                    answer: None,
+                    dropped: false,
+                };
+                self.issue(step, issued);
             }
             Event::TimerStarted { name, epoch, .. } => {
                 self.timers.insert(name.clone(), Timer { epoch: *epoch, runs: true });

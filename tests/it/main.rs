@@ -24,6 +24,7 @@ mod projections_drift;
 mod projections_rebuild;
 mod proxy;
 mod read_models;
+mod sagas;
 mod services;
 mod storm;
 mod story;

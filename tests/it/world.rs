@@ -76,6 +76,8 @@ pub(crate) struct World {
     log_level: Option<&'static str>,
     /// How many rows of read models it looks at in a second; as many as is usual unless set.
     drift_rows: Option<&'static str>,
+    /// Further options.
+    options: Vec<String>,
     ended: bool,
 }
 
@@ -99,6 +101,15 @@ impl World {
         let (database_url, nats_url) = (services::database().await, services::nats().await);
         let mut world = Self::new(database_url, nats_url).await;
         world.drift_rows = Some(drift_rows);
+        world.run().await;
+        world
+    }
+
+    /// Starts on the shared servers, with options of the test's own.
+    pub(crate) async fn start_with(options: &[&str]) -> Self {
+        let (database_url, nats_url) = (services::database().await, services::nats().await);
+        let mut world = Self::new(database_url, nats_url).await;
+        world.options = options.iter().map(|&option| option.to_owned()).collect();
         world.run().await;
         world
     }
@@ -132,6 +143,7 @@ impl World {
             pool,
             log_level: None,
             drift_rows: None,
+            options: Vec::new(),
             ended: false,
         }
     }
@@ -157,6 +169,7 @@ impl World {
             .args(["--operator-token", OPERATOR_TOKEN, "--database-connections", "12"])
             .args(self.log_level.into_iter().flat_map(|level| ["--log-level", level]))
             .args(self.drift_rows.into_iter().flat_map(|rows| ["--drift-rows-per-second", rows]))
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)

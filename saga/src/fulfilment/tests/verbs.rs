@@ -1,5 +1,7 @@
 //! What a person does about a parked order: every verb wherever it is legal, and the laws.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use schemas::saga::{Event, Verb};
 use schemas::{Category, Text};
@@ -108,18 +110,23 @@ fn end(mut world: World, who: Who, scenario: Scenario, act: Act) -> World {
 #[test]
 fn every_verb_at_every_state_leads_to_an_end_at_which_nothing_is_held() {
     let cancelled = Scenario { label_rejected: true, ..Scenario::FAIR };
-    let (mut tried, mut states) = (0, std::collections::BTreeSet::new());
+    let (mut tried, mut states, mut seen) = (0, BTreeSet::new(), BTreeSet::new());
     for scenario in [Scenario::FAIR, cancelled, Scenario { price_cents: 0, ..Scenario::FAIR }] {
         for (after, who) in (0..80).flat_map(|after| SILENT.map(|who| (after, who))) {
             let Some(world) = parked(scenario, after, who) else { continue };
             states.insert(world.state());
+            // The same standstill comes of many a moment.
+            let verbs = world.folded.verbs();
+            if !seen.insert(format!("{} {who:?} {verbs:?} {scenario:?}", world.state())) {
+                continue;
+            }
             for act in possible(&world) {
                 end(world.clone(), who, scenario, act);
                 tried += 1;
             }
         }
     }
-    assert!(tried > 100, "{tried}");
+    assert!(tried > 60, "{tried}");
     for state in [
         "reserving",
         "authorising",
