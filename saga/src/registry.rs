@@ -124,3 +124,43 @@ pub async fn run_all(store: Store, feed: FeedHandle, clock: Clock, drain: Cancel
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    /// The reasons in `Output::Park("…")` of every table.
+    fn written(folder: &Path, reasons: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if !path.ends_with("tests") {
+                    written(&path, reasons);
+                }
+            } else if !path.ends_with("tests.rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let parts = text.split("Output::Park(\"").skip(1);
+                reasons.extend(parts.filter_map(|part| Some(part.split_once('"')?.0.to_owned())));
+            }
+        }
+    }
+
+    #[test]
+    fn every_reason_to_park_is_explained_to_operators() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut reasons: BTreeSet<String> =
+            super::park_reasons().into_iter().map(str::to_owned).collect();
+        assert!(reasons.len() > 5, "{reasons:?}");
+        written(&root.join("src"), &mut reasons);
+        // Found in this very file.
+        reasons.remove("…");
+        assert!(reasons.contains("refund_failed"), "{reasons:?}");
+        let manual = fs::read_to_string(root.join("../docs/sagas.md")).unwrap();
+        let explained = manual.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let explained: BTreeSet<_> = explained.map(|(reason, _)| reason.to_owned()).collect();
+        let missing: Vec<_> = reasons.difference(&explained).collect();
+        assert!(missing.is_empty(), "docs/sagas.md does not explain {missing:?}");
+    }
+}
