@@ -74,13 +74,12 @@ pub(super) async fn run<W>(
     let mut workers = JoinSet::new();
     let mut ranges: HashMap<i16, CancellationToken> = HashMap::new();
     loop {
-        let step = tokio::select! {
+        let next = tokio::select! {
             biased;
             () = drain.cancelled() => break,
-            step = crew.look() => step,
+            next = crew.next() => next,
         };
-        // Not cut off: a transaction that has only begun would go back to the pool as it is.
-        let wait = match crew.act(step).await {
+        let wait = match next {
             Next::Take(leases) => {
                 for lease in leases {
                     let (from, token) = (lease.slices.from(), drain.child_token());
@@ -148,15 +147,15 @@ struct Crew<'a> {
 }
 
 impl Crew<'_> {
-    /// Looks how things are; waits while the database is away.
-    async fn look(&mut self) -> Step {
+    /// Looks how things are and does what follows; waits while the database is away.
+    async fn next(&mut self) -> Next {
         loop {
-            match self.try_look().await {
-                Ok(step) => {
+            match self.try_next().await {
+                Ok(next) => {
                     if self.faults.recovered() {
                         tracing::info!(consumer = self.consumer, "the leases can be read again");
                     }
-                    return step;
+                    return next;
                 }
                 Err(error) => self.failed(&error),
             }
@@ -164,26 +163,12 @@ impl Crew<'_> {
         }
     }
 
-    async fn try_look(&mut self) -> Result<Step, sqlx::Error> {
+    async fn try_next(&mut self) -> Result<Next, sqlx::Error> {
         if Instant::now() >= self.sign_due {
             self.sign().await?;
             self.sign_due = Instant::now() + RENEW_EVERY;
         }
-        Ok(self.scene().await?.step(&self.me))
-    }
-
-    async fn act(&mut self, step: Step) -> Next {
-        match self.try_act(step).await {
-            Ok(next) => next,
-            Err(error) => {
-                self.failed(&error);
-                Next::Wait(self.faults.delay())
-            }
-        }
-    }
-
-    async fn try_act(&self, step: Step) -> Result<Next, sqlx::Error> {
-        Ok(match step {
+        Ok(match self.scene().await?.step(&self.me) {
             Step::Begin => {
                 self.begin().await?;
                 Next::Wait(Duration::ZERO)
@@ -226,7 +211,7 @@ impl Crew<'_> {
 
     /// Makes the one range that a new consumer has, and forgets members of long ago.
     async fn begin(&self) -> Result<(), sqlx::Error> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = crate::begin(self.pool).await?;
         for statement in [
             "insert into consumers (consumer) values ($1) on conflict do nothing",
             "insert into checkpoints (consumer) values ($1) on conflict do nothing",
@@ -262,7 +247,7 @@ impl Crew<'_> {
     /// Cuts or joins ranges until there are `workers`; false where some have to come to where the
     /// furthest is before that can be.
     async fn lay_out(&self, workers: i16) -> Result<bool, sqlx::Error> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = crate::begin(self.pool).await?;
         let ranges: Vec<Range> = sqlx::query_as(
             "select from_slice, before_slice, position, stop_at, epoch, owner,
                     coalesce(leased_until > clock_timestamp(), false) as held

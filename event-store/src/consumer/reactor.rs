@@ -238,7 +238,7 @@ impl<R: Reactor> Hands<'_, R> {
 
     async fn try_note(&self, key: Uuid, note: Note<'_>) -> Result<Noted, Unheld> {
         let (consumer, store) = (self.reactor.name(), self.store);
-        let mut tx = store.pool().begin().await?;
+        let mut tx = crate::begin(store.pool()).await?;
         self.lease.hold(&mut tx).await?;
         let noted = match note {
             Note::Park(event, why) => {
