@@ -5,17 +5,16 @@
 use std::fmt;
 
 use axum::Router;
-use axum::extract::{FromRef, FromRequestParts, State};
+use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use event_store::parked::{self, By, Extent, RATE_MAX, Selection};
-use event_store::{Error, Store};
+use event_store::Store;
+use event_store::parked::{self, Action, By, Extent, Fingerprint, RATE_MAX, Selection};
 use schemas::{Clock, Text};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use web::{Json, Operator, Problem, Trust};
+use web::{Json, Operator, PathId, Problem, Trust};
 
 use crate::execute::{NOWHERE, problem};
 
@@ -54,23 +53,6 @@ pub(crate) fn routes() -> Router<Operators> {
         .route("/v1/parked/{fingerprint}/drop", post(drop))
 }
 
-/// The cause in the path: 16 hexadecimal digits.
-struct Cause(String);
-
-impl<S: Send + Sync> FromRequestParts<S> for Cause {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
-        let digits =
-            |text: &String| text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        path.ok().map(|path| path.0).filter(digits).map(Self).ok_or_else(|| {
-            Problem::new(StatusCode::BAD_REQUEST, "invalid_id", "the path names no cause")
-                .with_parameter("fingerprint", "invalid", "16 hexadecimal digits are expected")
-        })
-    }
-}
-
 /// Which of the cause's streams, who says so, and why.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,7 +81,7 @@ struct Answer {
 async fn retry(
     _: Operator,
     State(operators): State<Operators>,
-    Cause(fingerprint): Cause,
+    PathId(fingerprint): PathId<Fingerprint>,
     Json(asked): Json<Asked>,
 ) -> Result<Response, Problem> {
     let rate = asked.rate.unwrap_or(RATE_DEFAULT);
@@ -107,55 +89,38 @@ async fn retry(
         let detail = format!("from 1 to {RATE_MAX} streams a second");
         return Err(Problem::invalid_field("#/rate", "out_of_range", detail));
     }
-    let dry_run = asked.dry_run;
-    let (selection, by) = asked.parts(fingerprint);
-    let pool = operators.store.pool();
-    let extent = if dry_run {
-        parked::extent(pool, &selection).await
-    } else {
-        parked::retry(pool, &selection, rate, &by).await
-    };
-    answer(extent, dry_run, StatusCode::ACCEPTED)
+    act(&operators, fingerprint, asked, Action::Retry { rate }).await
 }
 
 async fn drop(
     _: Operator,
     State(operators): State<Operators>,
-    Cause(fingerprint): Cause,
+    PathId(fingerprint): PathId<Fingerprint>,
     Json(asked): Json<Asked>,
 ) -> Result<Response, Problem> {
     if asked.rate.is_some() {
         let detail = "events are dropped at once";
         return Err(Problem::invalid_field("#/rate", "not_allowed", detail));
     }
-    let dry_run = asked.dry_run;
-    let (selection, by) = asked.parts(fingerprint);
-    let pool = operators.store.pool();
-    let extent = if dry_run {
-        parked::extent(pool, &selection).await
-    } else {
-        parked::drop(pool, &selection, &by).await
-    };
-    answer(extent, dry_run, StatusCode::OK)
+    act(&operators, fingerprint, asked, Action::Drop).await
 }
 
-impl Asked {
-    fn parts(self, fingerprint: String) -> (Selection, By) {
-        let consumer = self.consumer.map(|name| name.as_str().to_owned());
-        let by = By { actor: self.actor.as_str().into(), reason: self.reason.as_str().into() };
-        (Selection { fingerprint, consumer, key: self.key }, by)
-    }
-}
-
-fn answer(
-    extent: Result<Extent, Error>,
-    dry_run: bool,
-    status: StatusCode,
+async fn act(
+    operators: &Operators,
+    fingerprint: Fingerprint,
+    Asked { actor, reason, consumer, key, dry_run, .. }: Asked,
+    action: Action,
 ) -> Result<Response, Problem> {
+    let consumer = consumer.map(|name| name.as_str().to_owned());
+    let selection = Selection { fingerprint, consumer, key };
+    let by = By { actor: actor.as_str().into(), reason: reason.as_str().into() };
+    let extent = parked::act(operators.store.pool(), &selection, action, &by, dry_run).await;
     let Extent { streams, events } = extent.map_err(|error| problem(error.into(), NOWHERE))?;
     if streams == 0 {
         return Err(Problem::not_found("nothing is parked for that cause: see GET /v1/parked"));
     }
-    let status = if dry_run { StatusCode::OK } else { status };
+    // A retry is done by the workers, in their own time.
+    let later = !dry_run && matches!(action, Action::Retry { .. });
+    let status = if later { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(Answer { streams, events, dry_run })).into_response())
 }

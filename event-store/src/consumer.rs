@@ -18,7 +18,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use schemas::{Position, Recorded};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 pub(crate) use backoff::Backoff;
@@ -76,10 +76,15 @@ pub trait Projector: Send + Sync + 'static {
         true
     }
 
+    /// Whether it can work now: asked whenever a worker has taken a lease, before it sees any event.
+    /// After a fault the worker waits and asks again.
+    fn begin(&self, _pool: &PgPool) -> impl Future<Output = Result<(), Fault>> + Send {
+        async { Ok(()) }
+    }
+
     /// Writes what `events` mean. Events are in order, without holes, each seen once; those of
-    /// parked streams are left out. Where there are none, only the checkpoint moves past what is
-    /// not wanted. After a fault everything is rolled back, and the same events come again,
-    /// perhaps fewer at a time.
+    /// parked streams are left out. After a fault everything is rolled back, and the same events
+    /// come again, perhaps fewer at a time.
     ///
     /// The transaction does not wait for the disk: a crash of the database takes the last rows and
     /// the checkpoint back together, and the events come again.

@@ -20,8 +20,9 @@ use crate::feed::wire::{self, Raw};
 use crate::{Error, Store};
 use publish::{Last, PublishError, Publisher};
 
-/// Events that are read and published together, and so the most that wait for JetStream's word.
-const WINDOW_EVENTS_MAX: usize = 512;
+/// Events that are read and sent together. JetStream is asked for its word on them while the next
+/// are sent, so twice as many wait for it at most.
+const BATCH_EVENTS_MAX: usize = 256;
 
 /// Events before the head that a new stream starts with.
 const START_EVENTS_MAX: i64 = 1_000;
@@ -125,6 +126,7 @@ impl Relay {
             connection: self.take_lock().await?,
             publisher: Publisher::new(&self.nats, log),
             last: 0,
+            sent: 0,
             ahead: Vec::new(),
             checked: Instant::now(),
         };
@@ -179,8 +181,10 @@ struct Leader<'a> {
     /// Holds the lock: reading on it proves that we still lead.
     connection: PgConnection,
     publisher: Publisher,
-    /// The last event that was published.
+    /// The last event that JetStream has confirmed.
     last: Position,
+    /// The last event that was sent.
+    sent: Position,
     /// What follows it, as far as it has been read.
     ahead: Vec<Raw>,
     /// When the stream was known to be there.
@@ -206,6 +210,7 @@ impl Leader<'_> {
                 start
             }
         };
+        (self.sent, self.ahead) = (self.last, Vec::new());
         self.checked = Instant::now();
         Ok(())
     }
@@ -220,24 +225,29 @@ impl Leader<'_> {
         Ok(event_id == Some(last.event_id))
     }
 
-    /// Publishes what follows, one window at most. True where there is more.
+    /// Sends what follows, one batch at most. True where there is more.
     ///
-    /// While JetStream takes one window, the next one is read: who lost the lock by then fails
+    /// While JetStream takes one batch, the next one is read: who lost the lock by then fails
     /// before it is published.
     async fn publish(&mut self) -> Result<bool, Lost> {
         let mut rows = std::mem::take(&mut self.ahead);
         if rows.is_empty() {
-            rows = read(&mut self.connection, self.last).await?;
+            rows = read(&mut self.connection, self.sent).await?;
         }
-        let Some(end) = rows.last().map(|row| row.position) else { return self.check().await };
-        let full = rows.len() == WINDOW_EVENTS_MAX;
+        if rows.is_empty() && self.publisher.is_idle() {
+            return self.check().await;
+        }
+        let end = rows.last().map_or(self.sent, |row| row.position);
+        let full = rows.len() == BATCH_EVENTS_MAX;
+        let open_max = if full { BATCH_EVENTS_MAX } else { 0 };
         let next =
             async { if full { read(&mut self.connection, end).await } else { Ok(Vec::new()) } };
-        let (outcome, next) = tokio::join!(self.publisher.publish(&rows), next);
+        let (outcome, next) = tokio::join!(self.publisher.publish(rows, open_max), next);
         self.last = outcome.published.unwrap_or(self.last);
         match outcome.error {
             None => {
                 self.checked = Instant::now();
+                self.sent = end;
                 self.ahead = next?;
                 Ok(full)
             }
@@ -269,9 +279,9 @@ impl Leader<'_> {
     }
 }
 
-/// The window that follows `after`.
+/// The batch that follows `after`.
 async fn read(connection: &mut PgConnection, after: Position) -> Result<Vec<Raw>, Lost> {
-    let limit = i64::try_from(WINDOW_EVENTS_MAX).unwrap_or(i64::MAX);
+    let limit = i64::try_from(BATCH_EVENTS_MAX).unwrap_or(i64::MAX);
     let rows = wire::read(connection, after, limit);
     Ok(timeout(READ_WAIT_MAX, rows).await.map_err(|_| Lost::TooSlow)??)
 }

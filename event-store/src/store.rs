@@ -12,6 +12,7 @@ use crate::backlog::Backlog;
 use crate::cache::Cache;
 use crate::feed::wake;
 use crate::lane::Link;
+use crate::pool::pool_options;
 use crate::request::{self, Request};
 use crate::snapshot::Snapshots;
 use crate::ticket::Ticket;
@@ -68,15 +69,16 @@ impl Store {
             .database_url
             .parse()
             .map_err(|error| Error::Config(format!("the database's address: {error}")))?;
-        let pool = PgPoolOptions::new()
-            .max_connections(options.connections_max)
+        // What is asked here is found by keys: to plan it anew each time takes as long as to do it.
+        let plans = [("jit", "off"), ("plan_cache_mode", "force_generic_plan")];
+        let pool = pool_options(options.connections_max)
             .after_connect(|connection, _| {
                 Box::pin(async move {
                     sqlx::query("set role waybill_write").execute(connection).await?;
                     Ok(())
                 })
             })
-            .connect_with(connect.clone().application_name("waybill").options([("jit", "off")]))
+            .connect_with(connect.clone().application_name("waybill").options(plans))
             .await?;
 
         let (queue, waiting) = mpsc::unbounded_channel();

@@ -119,7 +119,7 @@ pub(crate) async fn check<P: Projection>(
     pool: &PgPool,
     chance: Chance,
 ) -> Result<Checked, sqlx::Error> {
-    let mut tx = pool.begin().await?;
+    let mut tx = event_store::begin(pool).await?;
     let begin = format!(
         "set transaction isolation level repeatable read, read only; \
          set local statement_timeout = '{LOOK_MAX}'; set local lock_timeout = '{LOOK_MAX}'; \
@@ -128,7 +128,7 @@ pub(crate) async fn check<P: Projection>(
     );
     sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut *tx).await?;
     // A table that another release keeps is that release's to judge.
-    if migrate::version(&mut tx, P::NAME).await? != Some(i32::from(P::VERSION)) {
+    if migrate::version(&mut *tx, P::NAME).await? != Some(i32::from(P::VERSION)) {
         return Ok(Checked::Nothing);
     }
     let consumer = checkpoint(P::NAME);

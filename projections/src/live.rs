@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use event_store::{Fault, Projector};
 use schemas::Recorded;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 use crate::fold::Fold;
 use crate::migrate;
@@ -45,8 +45,13 @@ impl<P: Projection> Projector for Live<P> {
         unreadable::<P>(event).is_some() || P::keys(event) != Keys::None
     }
 
+    /// Whoever puts another version in the table's place raises the epoch of every lease there is,
+    /// so what holds now holds for as long as the lease does.
+    async fn begin(&self, pool: &PgPool) -> Result<(), Fault> {
+        migrate::fence::<P>(pool).await
+    }
+
     async fn apply(&self, tx: &mut PgConnection, events: &[Arc<Recorded>]) -> Result<(), Fault> {
-        migrate::fence::<P>(tx).await?;
         for event in events {
             if let Some(why) = unreadable::<P>(event) {
                 return Err(Fault::Poison { position: event.position, why: why.to_owned() });

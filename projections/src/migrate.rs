@@ -6,7 +6,7 @@ use event_store::{Error, Fault, Store};
 use schemas::Chance;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgExecutor, PgPool};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -112,10 +112,8 @@ pub(crate) async fn folded_by_others<P: Projection>(pool: &PgPool, drain: &Cance
 }
 
 /// Refuses to go on where the table holds another version than this release folds.
-///
-/// In a transaction that has moved the checkpoint: a switch waits for it, or has come before it.
-pub(crate) async fn fence<P: Projection>(connection: &mut PgConnection) -> Result<(), Fault> {
-    let found = version(connection, P::NAME).await?;
+pub(crate) async fn fence<P: Projection>(pool: &PgPool) -> Result<(), Fault> {
+    let found = version(pool, P::NAME).await?;
     if found == Some(i32::from(P::VERSION)) {
         return Ok(());
     }
@@ -127,12 +125,12 @@ pub(crate) async fn fence<P: Projection>(connection: &mut PgConnection) -> Resul
 
 /// The version that the table of the read model `name` holds.
 pub(crate) async fn version(
-    connection: &mut PgConnection,
+    executor: impl PgExecutor<'_>,
     name: &str,
 ) -> Result<Option<i32>, sqlx::Error> {
     sqlx::query_scalar("select version from read_models.versions where name = $1")
         .bind(name)
-        .fetch_optional(connection)
+        .fetch_optional(executor)
         .await
 }
 

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use projections::walk::{Part, Place, Placed, Sort};
 use schemas::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 use web::{Cursors, Page, Problem, ProjectionPosition};
@@ -84,6 +85,55 @@ impl Listing {
         let page = cut.page(&api.cursors, &self.binding, show);
         let page = page.map_err(|error| Problem::internal(&error))?;
         Ok((seen, page.linked(uri)).into_response())
+    }
+}
+
+/// A walk in one direction through a list, after one place and on to the next.
+#[derive(Debug)]
+pub(crate) struct Walk<P> {
+    /// The query that its cursors belong to.
+    binding: String,
+    limit: u32,
+    after: Option<P>,
+}
+
+impl<P: Serialize + DeserializeOwned> Walk<P> {
+    /// `binding` says what is listed and under which filters.
+    pub(crate) fn asked(
+        api: &Api,
+        binding: String,
+        limit: Option<u32>,
+        cursor: Option<&str>,
+    ) -> Result<Self, Problem> {
+        let limit = web::rows(limit)?;
+        let after = cursor.map(|cursor| api.cursors.open(&binding, cursor)).transpose()?;
+        Ok(Self { binding, limit, after })
+    }
+
+    pub(crate) fn after(&self) -> Option<&P> {
+        self.after.as_ref()
+    }
+
+    /// How many to read: one more than the page has, which tells whether there is another page.
+    pub(crate) fn rows(&self) -> i64 {
+        i64::from(self.limit) + 1
+    }
+
+    /// The page made of the rows that were read.
+    pub(crate) fn page<R, T>(
+        &self,
+        api: &Api,
+        mut rows: Vec<R>,
+        place: impl Fn(&R) -> P,
+        show: impl FnMut(R) -> T,
+    ) -> Result<Page<T>, Problem> {
+        let limit = self.limit as usize;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let last = rows.last().filter(|_| more).map(place);
+        let next = last.map(|place| api.cursors.seal(&self.binding, &place)).transpose();
+        let next = next.map_err(|error| Problem::internal(&error))?;
+        Ok(Page::new(rows.into_iter().map(show).collect(), next, None))
     }
 }
 

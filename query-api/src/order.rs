@@ -14,9 +14,10 @@ use schemas::{
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use web::{Page, PathId, Problem, Query};
+use web::{PathId, Problem, Query};
 
 use crate::api::{Api, Wanted, database, missing, versioned};
+use crate::listing::Walk;
 use crate::order_events::{self, Followed};
 
 pub(crate) fn routes() -> Router<Api> {
@@ -182,23 +183,16 @@ async fn events(
         part.refuse()?;
         return order_events::follow(&api, order, following, &wanted).await;
     }
-    let limit = web::rows(part.limit)?;
     let binding = format!("events {order}");
-    let after = part.cursor.as_deref().map(|cursor| api.cursors.open::<Position>(&binding, cursor));
-    let after = after.transpose()?;
+    let walk = Walk::<Position>::asked(&api, binding, part.limit, part.cursor.as_deref())?;
     let seen = api.fresh("order_timeline", &wanted).await?;
-    let position = after.unwrap_or_default();
-    let rows = order_timeline::list(&api.pool, order, position, i64::from(limit) + 1).await;
-    let mut rows = rows.map_err(|error| database(&error))?;
+    let after = walk.after().copied();
+    let rows = order_timeline::list(&api.pool, order, after.unwrap_or_default(), walk.rows()).await;
+    let rows = rows.map_err(|error| database(&error))?;
     if rows.is_empty() && after.is_none() {
         return Ok(missing(seen, "order"));
     }
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let last = rows.last().filter(|_| more).map(|row| row.position);
-    let next = last.map(|position| api.cursors.seal(&binding, &position)).transpose();
-    let next = next.map_err(|error| Problem::internal(&error))?;
-    let page = Page::new(rows.into_iter().map(Entry::of).collect(), next, None);
+    let page = walk.page(&api, rows, |row| row.position, Entry::of)?;
     Ok((seen, page.linked(&uri)).into_response())
 }
 

@@ -5,13 +5,14 @@ use axum::Router;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use event_store::parked::{self, Act, Group, Parked, Place};
+use event_store::parked::{self, Act, Fingerprint, Group, Parked, Place};
 use schemas::{Position, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use web::{Operator, Page, Problem, Query};
+use web::{Operator, Page, PathId, Problem, Query};
 
 use crate::api::{Api, log};
+use crate::listing::Walk;
 
 /// What cursors of the streams of a cause are bound to, with the cause behind it.
 const STREAMS: &str = "parked ";
@@ -29,7 +30,7 @@ pub(crate) fn routes() -> Router<Api> {
 /// Streams of one consumer with one cause.
 #[derive(Debug, Serialize)]
 struct Cause {
-    fingerprint: String,
+    fingerprint: Fingerprint,
     consumer: String,
     streams: i64,
     events: i64,
@@ -58,7 +59,7 @@ struct Done {
     at: Timestamp,
     actor: String,
     action: String,
-    fingerprint: Option<String>,
+    fingerprint: Option<Fingerprint>,
     consumer: Option<String>,
     key: Option<Uuid>,
     streams: i64,
@@ -86,23 +87,15 @@ async fn groups(_: Operator, State(api): State<Api>) -> Result<Page<Cause>, Prob
 async fn streams(
     _: Operator,
     State(api): State<Api>,
-    axum::extract::Path(fingerprint): axum::extract::Path<String>,
+    PathId(fingerprint): PathId<Fingerprint>,
     OriginalUri(uri): OriginalUri,
     Query(part): Query<Part>,
 ) -> Result<Response, Problem> {
-    let limit = web::rows(part.limit)?;
     let binding = format!("{STREAMS}{fingerprint}");
-    let open = |cursor: &String| api.cursors.open::<Place>(&binding, cursor);
-    let after = part.cursor.as_ref().map(open).transpose()?;
-    let more = i64::from(limit) + 1;
-    let found = parked::list(&api.pool, Some(&fingerprint), after.as_ref(), more).await;
-    let mut found = found.map_err(|error| log(&error))?;
-    let has_more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    let last = found.last().filter(|_| has_more);
+    let walk = Walk::<Place>::asked(&api, binding, part.limit, part.cursor.as_deref())?;
+    let found = parked::list(&api.pool, Some(&fingerprint), walk.after(), walk.rows()).await;
+    let found = found.map_err(|error| log(&error))?;
     let place = |row: &Parked| (row.parked_at, row.consumer.clone(), row.key);
-    let next = last.map(|row| api.cursors.seal(&binding, &place(row))).transpose();
-    let next = next.map_err(|error| Problem::internal(&error))?;
     let stream = |row: Parked| Waiting {
         stream: format!("{}/{}", row.category, row.stream_id.simple()),
         consumer: row.consumer,
@@ -114,8 +107,7 @@ async fn streams(
         retry_at: row.retry_at,
         reason: row.reason,
     };
-    let page = Page::new(found.into_iter().map(stream).collect(), next, None);
-    Ok(page.linked(&uri).into_response())
+    Ok(walk.page(&api, found, place, stream)?.linked(&uri).into_response())
 }
 
 async fn acts(
@@ -124,16 +116,9 @@ async fn acts(
     OriginalUri(uri): OriginalUri,
     Query(part): Query<Part>,
 ) -> Result<Response, Problem> {
-    let limit = web::rows(part.limit)?;
-    let open = |cursor: &String| api.cursors.open::<i64>(ACTS, cursor);
-    let before = part.cursor.as_ref().map(open).transpose()?;
-    let found = parked::acts(&api.pool, before, i64::from(limit) + 1).await;
-    let mut found = found.map_err(|error| log(&error))?;
-    let has_more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    let last = found.last().filter(|_| has_more);
-    let next = last.map(|act| api.cursors.seal(ACTS, &act.act)).transpose();
-    let next = next.map_err(|error| Problem::internal(&error))?;
+    let walk = Walk::<i64>::asked(&api, ACTS.to_owned(), part.limit, part.cursor.as_deref())?;
+    let found = parked::acts(&api.pool, walk.after().copied(), walk.rows()).await;
+    let found = found.map_err(|error| log(&error))?;
     let done = |act: Act| Done {
         act: act.act,
         at: act.acted_at,
@@ -146,6 +131,5 @@ async fn acts(
         events: act.events,
         reason: act.reason,
     };
-    let page = Page::new(found.into_iter().map(done).collect(), next, None);
-    Ok(page.linked(&uri).into_response())
+    Ok(walk.page(&api, found, |act| act.act, done)?.linked(&uri).into_response())
 }

@@ -10,10 +10,10 @@ use event_store::{At, Moment};
 use projections::saga_view::{self, Filter, Parked, Row, Step, Timer};
 use schemas::{OrderId, SagaId, Text, Timestamp, Version};
 use serde::{Deserialize, Serialize};
-use web::{Operator, Page, PathId, Problem, Query};
+use web::{Operator, PathId, Problem, Query};
 
 use crate::api::{Api, Wanted, Yes, database, log, missing, versioned};
-use crate::listing::{Listing, sorted, words};
+use crate::listing::{Listing, Walk, sorted, words};
 use crate::stream::Entry;
 
 pub(crate) fn routes() -> Router<Api> {
@@ -126,22 +126,19 @@ async fn journal(
     OriginalUri(uri): OriginalUri,
     Query(part): Query<Part>,
 ) -> Result<Response, Problem> {
-    let limit = web::rows(part.limit)?;
     let binding = format!("journal {saga}");
-    let open = |cursor: &String| api.cursors.open::<Version>(&binding, cursor);
-    let after = part.cursor.as_ref().map(open).transpose()?.unwrap_or(0);
+    let walk = Walk::<Version>::asked(&api, binding, part.limit, part.cursor.as_deref())?;
     let stream = saga.stream();
     let moment = api.history.moment(stream, At::End).await.map_err(|error| log(&error))?;
     let Some(Moment { latest, .. }) = moment else {
         return Err(Problem::not_found("there is no such saga"));
     };
-    let events = api.history.stored(stream, after, latest, i64::from(limit)).await;
-    let data = events.map_err(|error| log(&error))?.into_iter().map(Entry::of);
-    let data = data.collect::<Result<Vec<_>, _>>().map_err(|error| Problem::internal(&error))?;
-    let last = data.last().map(Entry::version).filter(|last| *last < latest);
-    let next = last.map(|last| api.cursors.seal(&binding, &last)).transpose();
-    let next = next.map_err(|error| Problem::internal(&error))?;
-    Ok(Page::new(data, next, None).linked(&uri).into_response())
+    let after = walk.after().copied().unwrap_or_default();
+    let events = api.history.stored(stream, after, latest, walk.rows()).await;
+    let rows = events.map_err(|error| log(&error))?.into_iter().map(Entry::of);
+    let rows = rows.collect::<Result<Vec<_>, _>>().map_err(|error| Problem::internal(&error))?;
+    let page = walk.page(&api, rows, Entry::version, |entry| entry)?;
+    Ok(page.linked(&uri).into_response())
 }
 
 /// A saga by itself.

@@ -7,10 +7,10 @@ use axum::routing::get;
 use projections::sales::{self, Filter, Place, Sold};
 use schemas::{Currency, Money, Sku};
 use serde::{Deserialize, Serialize};
-use web::{Page, Problem, Query};
+use web::{Problem, Query};
 
 use crate::api::{Api, Wanted, database};
-use crate::listing::Day;
+use crate::listing::{Day, Walk};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new().route("/v1/sales", get(list))
@@ -39,20 +39,14 @@ async fn list(
     wanted: Wanted,
 ) -> Result<Response, Problem> {
     let Asked { from, before, sku, currency, limit, cursor } = asked;
-    let limit = web::rows(limit)?;
     let filter =
         Filter { from: from.map(|day| day.0), before: before.map(|day| day.0), sku, currency };
     let binding = format!("sales {filter:?}");
-    let after = cursor.map(|cursor| api.cursors.open::<Place>(&binding, &cursor)).transpose()?;
+    let walk = Walk::<Place>::asked(&api, binding, limit, cursor.as_deref())?;
     let seen = api.fresh("sales", &wanted).await?;
-    let rows = sales::list(&api.pool, &filter, after.as_ref(), i64::from(limit) + 1).await;
-    let mut rows = rows.map_err(|error| database(&error))?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let last = rows.last().filter(|_| more).map(Sold::place);
-    let next = last.map(|place| api.cursors.seal(&binding, &place)).transpose();
-    let next = next.map_err(|error| Problem::internal(&error))?;
-    let page = Page::new(rows.into_iter().map(Entry::of).collect(), next, None);
+    let rows = sales::list(&api.pool, &filter, walk.after(), walk.rows()).await;
+    let rows = rows.map_err(|error| database(&error))?;
+    let page = walk.page(&api, rows, Sold::place, Entry::of)?;
     Ok((seen, page.linked(&uri)).into_response())
 }
 

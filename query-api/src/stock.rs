@@ -9,9 +9,10 @@ use axum::routing::get;
 use projections::stock_level::{self, Row};
 use schemas::{Sku, Text, Timestamp, Version};
 use serde::{Deserialize, Serialize};
-use web::{Page, PathId, Problem, Query};
+use web::{PathId, Problem, Query};
 
 use crate::api::{Api, Wanted, Yes, database, missing, versioned};
+use crate::listing::Walk;
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new().route("/v1/stock", get(list)).route("/v1/stock/{sku}", get(one))
@@ -45,21 +46,14 @@ async fn list(
     Query(part): Query<Part>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
-    let limit = web::rows(part.limit)?;
     let out = part.out.is_some();
     let binding = format!("stock {out}");
-    let after = part.cursor.as_deref().map(|cursor| api.cursors.open::<Sku>(&binding, cursor));
-    let after = after.transpose()?;
+    let walk = Walk::<Sku>::asked(&api, binding, part.limit, part.cursor.as_deref())?;
     let seen = api.fresh("stock_level", &wanted).await?;
-    let after = after.as_ref().map(Sku::as_str);
-    let rows = stock_level::list(&api.pool, out, after, i64::from(limit) + 1).await;
-    let mut rows = rows.map_err(|error| database(&error))?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let last = rows.last().filter(|_| more).map(|row| &row.sku.0);
-    let next = last.map(|sku| api.cursors.seal(&binding, sku)).transpose();
-    let next = next.map_err(|error| Problem::internal(&error))?;
-    let page = Page::new(rows.into_iter().map(Level::of).collect(), next, None);
+    let after = walk.after().map(Sku::as_str);
+    let rows = stock_level::list(&api.pool, out, after, walk.rows()).await;
+    let rows = rows.map_err(|error| database(&error))?;
+    let page = walk.page(&api, rows, |row| row.sku.0.clone(), Level::of)?;
     Ok((seen, page.linked(&uri)).into_response())
 }
 

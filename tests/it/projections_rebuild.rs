@@ -431,8 +431,15 @@ async fn a_table_of_a_newer_version_is_left_alone() {
     world.stock("mug", 100).await;
     place(&world, 2).await;
     world.settle().await;
-    execute(&world, "update read_models.versions set version = 99 where name = 'order_summary'")
-        .await;
+    // As its switch does it.
+    execute(
+        &world,
+        "with switched as (
+             update read_models.versions set version = 99 where name = 'order_summary')
+         update checkpoints set epoch = epoch + 1, leased_until = null
+         where consumer = 'projection/order_summary'",
+    )
+    .await;
     let id = world.place(&[("mug", 1)], "pm_card_visa").await;
     world.order_is(&id, "confirmed").await; // By the order's own page.
     until("the worker to give its lease back", || async {

@@ -2,6 +2,10 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether a line could not be written.
+static UNREAD: AtomicBool = AtomicBool::new(false);
 
 /// How a piece of text stands out, where there is a terminal to show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +55,14 @@ impl Output {
     /// Writes a line. A reader that went away (`waybill … | head`) is no fault of ours.
     pub(crate) fn line(self, text: impl Display) {
         let mut stdout = (self.sink)().lock();
-        let _ = writeln!(stdout, "{text}");
-        let _ = stdout.flush();
+        if writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
+            UNREAD.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the reader went away, so that there is nobody to write for.
+    pub(crate) fn is_unread() -> bool {
+        UNREAD.load(Ordering::Relaxed)
     }
 
     /// Standard output for bytes that are no lines: an exported log.

@@ -10,12 +10,14 @@
 //! where it stood. Ranges that are to be joined must stand at one position: all stop at the
 //! furthest, and whoever sees that the last has come there joins them.
 
+mod scene;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use schemas::Position;
-use sqlx::{FromRow, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::lease::{LEASE_S, Lease, RENEW_EVERY};
 use super::{Backoff, chain};
 use crate::slice::Slices;
+use scene::{Range, Scene, Step, layout};
 
 /// The most workers that one consumer is spread over.
 pub const WORKERS_MAX: i16 = 64;
@@ -74,13 +77,12 @@ pub(super) async fn run<W>(
     let mut workers = JoinSet::new();
     let mut ranges: HashMap<i16, CancellationToken> = HashMap::new();
     loop {
-        let step = tokio::select! {
+        let next = tokio::select! {
             biased;
             () = drain.cancelled() => break,
-            step = crew.look() => step,
+            next = crew.next() => next,
         };
-        // Not cut off: a transaction that has only begun would go back to the pool as it is.
-        let wait = match crew.act(step).await {
+        let wait = match next {
             Next::Take(leases) => {
                 for lease in leases {
                     let (from, token) = (lease.slices.from(), drain.child_token());
@@ -148,15 +150,15 @@ struct Crew<'a> {
 }
 
 impl Crew<'_> {
-    /// Looks how things are; waits while the database is away.
-    async fn look(&mut self) -> Step {
+    /// Looks how things are and does what follows; waits while the database is away.
+    async fn next(&mut self) -> Next {
         loop {
-            match self.try_look().await {
-                Ok(step) => {
+            match self.try_next().await {
+                Ok(next) => {
                     if self.faults.recovered() {
                         tracing::info!(consumer = self.consumer, "the leases can be read again");
                     }
-                    return step;
+                    return next;
                 }
                 Err(error) => self.failed(&error),
             }
@@ -164,26 +166,12 @@ impl Crew<'_> {
         }
     }
 
-    async fn try_look(&mut self) -> Result<Step, sqlx::Error> {
+    async fn try_next(&mut self) -> Result<Next, sqlx::Error> {
         if Instant::now() >= self.sign_due {
             self.sign().await?;
             self.sign_due = Instant::now() + RENEW_EVERY;
         }
-        Ok(self.scene().await?.step(&self.me))
-    }
-
-    async fn act(&mut self, step: Step) -> Next {
-        match self.try_act(step).await {
-            Ok(next) => next,
-            Err(error) => {
-                self.failed(&error);
-                Next::Wait(self.faults.delay())
-            }
-        }
-    }
-
-    async fn try_act(&self, step: Step) -> Result<Next, sqlx::Error> {
-        Ok(match step {
+        Ok(match self.scene().await?.step(&self.me) {
             Step::Begin => {
                 self.begin().await?;
                 Next::Wait(Duration::ZERO)
@@ -226,7 +214,7 @@ impl Crew<'_> {
 
     /// Makes the one range that a new consumer has, and forgets members of long ago.
     async fn begin(&self) -> Result<(), sqlx::Error> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = crate::begin(self.pool).await?;
         for statement in [
             "insert into consumers (consumer) values ($1) on conflict do nothing",
             "insert into checkpoints (consumer) values ($1) on conflict do nothing",
@@ -262,7 +250,7 @@ impl Crew<'_> {
     /// Cuts or joins ranges until there are `workers`; false where some have to come to where the
     /// furthest is before that can be.
     async fn lay_out(&self, workers: i16) -> Result<bool, sqlx::Error> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = crate::begin(self.pool).await?;
         let ranges: Vec<Range> = sqlx::query_as(
             "select from_slice, before_slice, position, stop_at, epoch, owner,
                     coalesce(leased_until > clock_timestamp(), false) as held
@@ -341,242 +329,10 @@ async fn replace(
     Ok(())
 }
 
-/// A range as it stands in the database.
-#[derive(Debug, Clone, FromRow)]
-struct Range {
-    from_slice: i16,
-    before_slice: i16,
-    position: Position,
-    stop_at: Option<Position>,
-    epoch: i64,
-    owner: Option<String>,
-    held: bool,
-}
-
-impl Range {
-    fn slices(&self) -> Slices {
-        Slices::new(self.from_slice, self.before_slice)
-    }
-
-    fn is_free(&self) -> bool {
-        !self.held && self.stop_at.is_none_or(|stop| self.position < stop)
-    }
-
-    fn is_held_by(&self, member: &str) -> bool {
-        self.held && self.owner.as_deref() == Some(member)
-    }
-}
-
-/// Where the ranges for so many workers begin: each at the position of the range that it is cut
-/// from, or all at the one position that all stand at. None where they stand apart.
-fn layout(ranges: &[Range], workers: i16) -> Option<Vec<(Slices, Position)>> {
-    let first = ranges.first()?.position;
-    let together = ranges.iter().all(|range| range.position == first);
-    let position = |slices: Slices| {
-        let whole = ranges.iter().find(|range| range.slices().covers(slices));
-        whole.map(|range| range.position).or_else(|| together.then_some(first))
-    };
-    Slices::cut(workers).into_iter().map(|slices| Some((slices, position(slices)?))).collect()
-}
-
-/// What a member sees.
-#[derive(Debug)]
-struct Scene {
-    ranges: Vec<Range>,
-    /// The other members that live.
-    others: Vec<String>,
-    /// How many ranges there are to be.
-    workers: i16,
-}
-
-/// What a member makes of it.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    /// The consumer is new.
-    Begin,
-    /// There are to be so many ranges.
-    LayOut(i16),
-    /// Takes the ranges that begin there.
-    Take(Vec<i16>),
-    /// Gives back the range that begins there.
-    Release(i16),
-    /// Looks again soon.
-    Look,
-    /// All is well.
-    Rest,
-}
-
-impl Scene {
-    /// Everybody holds as many as everybody else, or one more.
-    fn step(&self, me: &str) -> Step {
-        let Self { ranges, others, workers } = self;
-        if ranges.is_empty() {
-            return Step::Begin;
-        }
-        let wanted = usize::try_from(*workers).unwrap_or(1);
-        if ranges.len() != wanted || ranges.iter().any(|range| range.stop_at.is_some()) {
-            let at_stop = ranges.iter().all(|range| !range.held && !range.is_free());
-            let asked = ranges.iter().any(|range| range.stop_at.is_some());
-            if !asked || at_stop {
-                return Step::LayOut(*workers);
-            }
-        }
-        let held_by = |member: &str| ranges.iter().filter(|range| range.is_held_by(member)).count();
-        let (mine, members) = (held_by(me), others.len() + 1);
-        let (least, most) = (ranges.len() / members, ranges.len().div_ceil(members));
-        let needy = others.iter().any(|other| held_by(other) < least);
-        let free = ranges.iter().filter(|range| range.is_free());
-        let quota = match mine {
-            mine if mine < least => least - mine,
-            mine if mine < most && !needy => 1,
-            _ => 0,
-        };
-        let taken: Vec<_> = free.take(quota).map(|range| range.from_slice).collect();
-        if !taken.is_empty() {
-            return Step::Take(taken);
-        }
-        if mine > most || mine > least && needy {
-            let surplus = ranges.iter().rfind(|range| range.is_held_by(me));
-            return surplus.map_or(Step::Look, |range| Step::Release(range.from_slice));
-        }
-        let settled = mine > 0 && ranges.iter().all(|range| range.held);
-        if settled { Step::Rest } else { Step::Look }
-    }
-}
-
 /// Names a member for people: host, process, and a number within it.
 fn member() -> String {
     static MEMBERS: AtomicU64 = AtomicU64::new(0);
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "local".to_owned());
     let number = MEMBERS.fetch_add(1, Ordering::Relaxed);
     format!("{host}/{}/{number}", std::process::id())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// So many ranges, each held by who is named.
-    fn scene<const N: usize>(owners: [Option<&str>; N], others: &[&str]) -> Scene {
-        let workers = i16::try_from(N).unwrap();
-        let ranges = Slices::cut(workers).into_iter().zip(owners).map(|(slices, owner)| Range {
-            from_slice: slices.from(),
-            before_slice: slices.before(),
-            position: 7,
-            stop_at: None,
-            epoch: 1,
-            owner: owner.map(str::to_owned),
-            held: owner.is_some(),
-        });
-        let others = others.iter().map(|other| (*other).to_owned()).collect();
-        Scene { ranges: ranges.collect(), others, workers }
-    }
-
-    #[test]
-    fn whoever_is_alone_takes_everything() {
-        let new = Scene { ranges: Vec::new(), others: Vec::new(), workers: 1 };
-        assert_eq!(new.step("a"), Step::Begin);
-        let free = scene([None, None, None, None], &[]);
-        assert_eq!(free.step("a"), Step::Take(vec![0, 256, 512, 768]));
-        let a = Some("a");
-        assert_eq!(scene([a, a, a, a], &[]).step("a"), Step::Rest);
-    }
-
-    #[test]
-    fn whoever_joins_is_given_a_share() {
-        let (a, b) = (Some("a"), Some("b"));
-        assert_eq!(scene([a, a, a, a], &["b"]).step("a"), Step::Release(768));
-        assert_eq!(scene([a, a, a, a], &["a"]).step("b"), Step::Look);
-        assert_eq!(scene([a, a, a, None], &["b"]).step("a"), Step::Release(512));
-        assert_eq!(scene([a, a, a, None], &["a"]).step("b"), Step::Take(vec![768]));
-        assert_eq!(scene([a, a, b, b], &["b"]).step("a"), Step::Rest);
-        // One range stays where it is.
-        assert_eq!(scene([a], &["b"]).step("a"), Step::Rest);
-        assert_eq!(scene([a], &["a"]).step("b"), Step::Look);
-    }
-
-    #[test]
-    fn what_a_dead_member_held_is_taken_over() {
-        let a = Some("a");
-        assert_eq!(scene([a, a, None, None], &[]).step("a"), Step::Take(vec![512, 768]));
-        assert_eq!(scene([None], &["b"]).step("a"), Step::Take(vec![0]));
-    }
-
-    #[test]
-    fn however_it_begins_everybody_ends_with_a_fair_share() {
-        let members = ["a", "b", "c", "d", "e"];
-        for ranges in [1_usize, 2, 3, 5, 8, 13] {
-            for count in 1..=members.len() {
-                let workers = i16::try_from(ranges).unwrap();
-                let mut world = scene([Some("a")], &[]);
-                world.workers = workers;
-                world.ranges = Slices::cut(workers)
-                    .into_iter()
-                    .map(|slices| Range {
-                        from_slice: slices.from(),
-                        before_slice: slices.before(),
-                        ..world.ranges[0].clone()
-                    })
-                    .collect();
-                for _ in 0..64 {
-                    for me in &members[..count] {
-                        world.others = members[..count]
-                            .iter()
-                            .filter(|other| *other != me)
-                            .map(|other| (*other).to_owned())
-                            .collect();
-                        let (from, held) = match world.step(me) {
-                            Step::Take(from) => (from, true),
-                            Step::Release(from) => (vec![from], false),
-                            _ => continue,
-                        };
-                        for range in &mut world.ranges {
-                            if from.contains(&range.from_slice) {
-                                assert_ne!(range.held, held);
-                                range.held = held;
-                                range.owner = Some((*me).to_owned());
-                            }
-                        }
-                    }
-                }
-                let shares = members[..count].iter().map(|member| {
-                    world.ranges.iter().filter(|range| range.is_held_by(member)).count()
-                });
-                let shares: Vec<_> = shares.collect();
-                assert_eq!(shares.iter().sum::<usize>(), ranges);
-                let (least, most) = (ranges / count, ranges.div_ceil(count));
-                assert!(shares.iter().all(|share| (least..=most).contains(share)), "{shares:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_range_is_cut_at_once_and_ranges_are_joined_where_they_meet() {
-        let mut scene = scene([None, None], &[]);
-        let cut = layout(&scene.ranges, 4).unwrap();
-        assert_eq!(cut.len(), 4);
-        scene.ranges[1].position = 9;
-        let cut = layout(&scene.ranges, 4).unwrap();
-        assert_eq!(cut.iter().map(|(_, position)| *position).collect::<Vec<_>>(), [7, 7, 9, 9]);
-        assert!(layout(&scene.ranges, 1).is_none());
-        assert!(layout(&scene.ranges, 3).is_none());
-        scene.ranges[0].position = 9;
-        assert_eq!(layout(&scene.ranges, 1).unwrap(), [(Slices::ALL, 9)]);
-        assert_eq!(layout(&scene.ranges, 3).unwrap().len(), 3);
-    }
-
-    #[test]
-    fn ranges_that_are_to_be_joined_first_come_to_one_position() {
-        let (a, mut scene) = (Some("a"), scene([Some("a"), Some("a")], &[]));
-        scene.workers = 1;
-        assert_eq!(scene.step("a"), Step::LayOut(1));
-        for (range, position) in scene.ranges.iter_mut().zip([7, 9]) {
-            (range.position, range.stop_at, range.held) = (position, Some(9), false);
-        }
-        assert_eq!(scene.step("a"), Step::Take(vec![0]), "the one that is behind goes on");
-        scene.ranges[0].held = true;
-        assert_eq!(scene.step("a"), Step::Look);
-        (scene.ranges[0].position, scene.ranges[0].held) = (9, false);
-        assert_eq!((scene.step("a"), a), (Step::LayOut(1), Some("a")));
-    }
 }

@@ -117,14 +117,9 @@ struct Worker<'a, P> {
 
 impl<P: Projector> Worker<'_, P> {
     async fn lead(&mut self, feed: &FeedHandle) -> End {
-        loop {
-            match parked::keys(self.store.pool(), &self.lease.consumer).await {
-                Ok(keys) => break self.parked = keys,
-                Err(error) => {
-                    if let Err(end) = self.pause(&chain(&error)).await {
-                        return end;
-                    }
-                }
+        while let Err(fault) = self.begin().await {
+            if let Err(end) = self.pause(&fault.to_string()).await {
+                return end;
             }
         }
         let mut tail = feed.tail(self.lease.position);
@@ -144,6 +139,13 @@ impl<P: Projector> Worker<'_, P> {
             }
         }
         End::Drained
+    }
+
+    async fn begin(&mut self) -> Result<(), Fault> {
+        let pool = self.store.pool();
+        self.projector.begin(pool).await?;
+        self.parked = parked::keys(pool, &self.lease.consumer).await?;
+        Ok(())
     }
 
     /// Applies a batch; cuts it smaller where one of its events is poison, and parks that one.
@@ -196,7 +198,7 @@ impl<P: Projector> Worker<'_, P> {
             self.passed = last.position; // The checkpoint follows, see `pass`.
             return Ok(());
         }
-        let mut tx = self.store.pool().begin().await?;
+        let mut tx = crate::begin(self.store.pool()).await?;
         if self.lease.advance(&mut tx, last.position).await? {
             let (held, fresh): (Vec<_>, Vec<_>) =
                 ours.iter().cloned().partition(|event| self.parked.contains(&event.stream.id));
@@ -236,9 +238,8 @@ impl<P: Projector> Worker<'_, P> {
     }
 
     async fn try_pass(&self, to: Position) -> Result<(), Stop> {
-        let mut tx = self.store.pool().begin().await?;
+        let mut tx = crate::begin(self.store.pool()).await?;
         if self.lease.advance(&mut tx, to).await? {
-            self.projector.apply(&mut tx, &[]).await?; // It may refuse to go on.
             tx.commit().await?;
         }
         Ok(())
@@ -284,7 +285,7 @@ impl<P: Projector> Worker<'_, P> {
     async fn park(&mut self, event: &Recorded, why: &str) -> Result<bool, End> {
         let key = event.stream.id;
         let parking = async {
-            let mut tx = self.store.pool().begin().await?;
+            let mut tx = crate::begin(self.store.pool()).await?;
             if self.lease.advance(&mut tx, event.position).await? {
                 parked::park(&mut tx, &self.lease.consumer, key, event, why).await?;
                 tx.commit().await?;
@@ -337,7 +338,7 @@ impl<P: Projector> Worker<'_, P> {
     /// Applies the next events that a parked stream holds back; true where none is left, and the
     /// stream is parked no more.
     async fn try_again(&mut self, key: Uuid, events_max: usize) -> Result<bool, Stop> {
-        let mut tx = self.store.pool().begin().await?;
+        let mut tx = crate::begin(self.store.pool()).await?;
         self.lease.hold(&mut tx).await?;
         let consumer = &self.lease.consumer;
         let events = parked::waiting(&mut tx, self.store, consumer, key, events_max).await?;
@@ -362,7 +363,7 @@ impl<P: Projector> Worker<'_, P> {
 
     async fn park_again(&self, key: Uuid, why: &str) -> Result<(), Stop> {
         let consumer = &self.lease.consumer;
-        let mut tx = self.store.pool().begin().await?;
+        let mut tx = crate::begin(self.store.pool()).await?;
         self.lease.hold(&mut tx).await?;
         parked::failed_again(&mut tx, self.store, consumer, key, why).await?;
         tx.commit().await?;

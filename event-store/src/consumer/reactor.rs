@@ -1,34 +1,33 @@
 //! Runs a reactor: many events in flight, those of one key in order.
 
+mod hands;
+
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use schemas::{Position, Recorded};
-use tokio::sync::Semaphore;
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::lease::{AdvanceError, Lease, RENEW_EVERY};
 use super::window::Window;
-use super::{Backoff, Fault, Reactor, TRIES_MAX, backoff, chain, crew, parked};
+use super::{Backoff, Reactor, chain, crew, parked};
 use crate::feed::Tail;
 use crate::{FeedHandle, Store};
+use hands::{Hands, Outcome};
 
 /// Events that were taken from the feed and are not done.
 const IN_FLIGHT_MAX: usize = 1_024;
 
 /// Events after the checkpoint, done or not: as many may be repeated after a crash.
 const SPAN_EVENTS_MAX: usize = 16_384;
-
-/// Events that are acted on at the same time.
-const CONCURRENT_MAX: usize = 64;
 
 /// Events that are taken from the feed at once.
 const TAKE_EVENTS_MAX: usize = 256;
@@ -42,9 +41,6 @@ const SAVE_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// How often to look whether somebody wants a parked key to be tried again.
 const RETRY_LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Events behind a parked key that are read at once.
-const RETRY_EVENTS_MAX: usize = 64;
 
 /// How long to wait, when asked to stop, for what has begun.
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -63,14 +59,7 @@ pub async fn run_reactor<R: Reactor>(
     let work = |lease: Lease, drain: CancellationToken| {
         let (store, feed, reactor) = (store.clone(), feed.clone(), reactor.clone());
         async move {
-            let hands = Hands {
-                reactor: &*reactor,
-                store: &store,
-                slots: Semaphore::new(CONCURRENT_MAX),
-                lease: lease.clone(),
-                drain: &drain,
-                health: Mutex::new(HashSet::new()),
-            };
+            let hands = Hands::new(&*reactor, &store, lease.clone(), &drain);
             let mut worker = Worker {
                 hands: &hands,
                 window: Window::after(lease.position),
@@ -102,260 +91,6 @@ enum Task {
     Take(Arc<Recorded>),
     /// What is parked is tried again.
     Retry,
-}
-
-/// What became of a task.
-enum Outcome {
-    /// The reactor took it: its key is not parked, or no longer.
-    Done,
-    /// It waits behind what is parked, or is what is parked.
-    Parked,
-    /// There was no time left for it: it comes again.
-    Dropped,
-    /// Somebody else has the lease.
-    Lost,
-}
-
-/// What every event in flight needs.
-struct Hands<'a, R> {
-    reactor: &'a R,
-    store: &'a Store,
-    slots: Semaphore,
-    /// As it was when it was taken.
-    lease: Lease,
-    drain: &'a CancellationToken,
-    /// Keys that wait for the system, so that only the first and the last of them are told.
-    health: Mutex<HashSet<Uuid>>,
-}
-
-impl<R: Reactor> Hands<'_, R> {
-    /// Acts on one event until it is done or parked.
-    async fn take(&self, key: Uuid, event: &Recorded, parked: bool) -> Outcome {
-        let position = event.position;
-        if parked {
-            match self.note(key, Note::Hold(position)).await {
-                Ok(Noted::Parked) => return Outcome::Parked,
-                Ok(_) => {} // Taken up again, or dropped.
-                Err(outcome) => return outcome,
-            }
-        }
-        let why = match self.act(key, event).await {
-            Ok(()) => return Outcome::Done,
-            Err(Stop::Ended(outcome)) => return outcome,
-            Err(Stop::Poison(why)) => why,
-        };
-        match self.note(key, Note::Park(event, &why)).await {
-            Ok(_) => {
-                let (consumer, stream) = (self.reactor.name(), event.stream);
-                tracing::error!(consumer, position, %stream, %key, why, "key parked");
-                Outcome::Parked
-            }
-            Err(outcome) => outcome,
-        }
-    }
-
-    /// Acts on one event until it is done or turns out to be poison.
-    async fn act(&self, key: Uuid, event: &Recorded) -> Result<(), Stop> {
-        let mut poisoned = 0;
-        let mut faults = Backoff::default();
-        loop {
-            let slot = self.slots.acquire().await;
-            let Ok(slot) = slot else { return Err(Stop::Ended(Outcome::Dropped)) };
-            let result = self.reactor.react(event).await;
-            drop(slot);
-            let wait = match result {
-                Ok(()) => {
-                    self.well(key);
-                    return Ok(());
-                }
-                Err(Fault::System(why)) => {
-                    self.unwell(key, event.position, &why);
-                    faults.failed();
-                    faults.delay()
-                }
-                Err(Fault::Poison { why, .. } | Fault::Data(why)) => {
-                    self.well(key);
-                    poisoned += 1;
-                    if poisoned == TRIES_MAX {
-                        return Err(Stop::Poison(why));
-                    }
-                    backoff::wait(poisoned)
-                }
-            };
-            if self.pause(wait).await.is_break() {
-                return Err(Stop::Ended(Outcome::Dropped));
-            }
-        }
-    }
-
-    /// Acts on everything that waits behind a parked key, in order, until one of it is poison
-    /// again or nothing is left. Nothing else of that key is in flight meanwhile.
-    async fn retry(&self, key: Uuid) -> Outcome {
-        match self.try_all(key).await {
-            Ok(()) => Outcome::Done,
-            Err(outcome) => outcome,
-        }
-    }
-
-    async fn try_all(&self, key: Uuid) -> Result<(), Outcome> {
-        let consumer = self.reactor.name();
-        while let Noted::Waiting(events) = self.note(key, Note::Next).await? {
-            for event in events {
-                let position = event.position;
-                match self.act(key, &event).await {
-                    Ok(()) => drop(self.note(key, Note::Done(position)).await?),
-                    Err(Stop::Ended(outcome)) => return Err(outcome),
-                    Err(Stop::Poison(why)) => {
-                        tracing::error!(consumer, position, %key, why, "key parked again");
-                        self.note(key, Note::Failed(&why)).await?;
-                        return Err(Outcome::Parked);
-                    }
-                }
-            }
-        }
-        tracing::info!(consumer, %key, "key taken up again");
-        Ok(())
-    }
-
-    /// Notes something about what is parked, again and again while the database is away.
-    async fn note(&self, key: Uuid, note: Note<'_>) -> Result<Noted, Outcome> {
-        let mut faults = Backoff::default();
-        loop {
-            let error = match self.try_note(key, note).await {
-                Ok(noted) => return Ok(noted),
-                Err(Unheld::Lost) => return Err(Outcome::Lost),
-                Err(Unheld::Away(error)) => error,
-            };
-            if faults.failed() {
-                let consumer = self.reactor.name();
-                tracing::warn!(consumer, %key, error, "cannot note what is parked for now");
-            }
-            if self.pause(faults.delay()).await.is_break() {
-                return Err(Outcome::Dropped);
-            }
-        }
-    }
-
-    async fn try_note(&self, key: Uuid, note: Note<'_>) -> Result<Noted, Unheld> {
-        let (consumer, store) = (self.reactor.name(), self.store);
-        let mut tx = store.pool().begin().await?;
-        self.lease.hold(&mut tx).await?;
-        let noted = match note {
-            Note::Park(event, why) => {
-                parked::park(&mut tx, consumer, key, event, why).await?;
-                Noted::Parked
-            }
-            Note::Hold(position) => {
-                if parked::still_parked(&mut tx, consumer, &[key]).await?.is_empty() {
-                    return Ok(Noted::Free);
-                }
-                parked::hold(&mut tx, consumer, &[(key, position)]).await?;
-                Noted::Parked
-            }
-            Note::Next => {
-                let events =
-                    parked::waiting(&mut tx, store, consumer, key, RETRY_EVENTS_MAX).await?;
-                if events.is_empty() {
-                    parked::release(&mut tx, consumer, key).await?;
-                    Noted::Free
-                } else {
-                    Noted::Waiting(events)
-                }
-            }
-            Note::Done(position) => {
-                parked::caught_up(&mut tx, consumer, key, position).await?;
-                Noted::Parked
-            }
-            Note::Failed(why) => {
-                parked::failed_again(&mut tx, store, consumer, key, why).await?;
-                Noted::Parked
-            }
-        };
-        tx.commit().await?;
-        Ok(noted)
-    }
-
-    /// Waits; breaks off when there is no time left.
-    async fn pause(&self, wait: Duration) -> std::ops::ControlFlow<()> {
-        tokio::select! {
-            biased;
-            () = self.drain.cancelled() => std::ops::ControlFlow::Break(()),
-            () = sleep(wait) => std::ops::ControlFlow::Continue(()),
-        }
-    }
-
-    fn unwell(&self, key: Uuid, position: Position, why: &str) {
-        let mut waiting = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = waiting.is_empty();
-        waiting.insert(key);
-        if first {
-            tracing::warn!(consumer = self.reactor.name(), position, why, "waits for the system");
-        }
-    }
-
-    fn well(&self, key: Uuid) {
-        let mut waiting = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.remove(&key) && waiting.is_empty() {
-            tracing::info!(consumer = self.reactor.name(), "nothing waits for the system any more");
-        }
-    }
-}
-
-/// Why an event was not taken.
-enum Stop {
-    Poison(String),
-    Ended(Outcome),
-}
-
-/// What there is to note about a parked key.
-#[derive(Clone, Copy)]
-enum Note<'a> {
-    /// It is parked from this event on.
-    Park(&'a Recorded, &'a str),
-    /// One more event waits, if it is parked still.
-    Hold(Position),
-    /// Which events wait? Where there are none, it is parked no more.
-    Next,
-    /// What waited is done up to there.
-    Done(Position),
-    /// The first that waits is poison still.
-    Failed(&'a str),
-}
-
-/// How a key stands then.
-enum Noted {
-    Free,
-    Parked,
-    /// It is parked, and these wait.
-    Waiting(Vec<Arc<Recorded>>),
-}
-
-/// Why something about a parked key could not be noted.
-enum Unheld {
-    /// Somebody else has the lease.
-    Lost,
-    Away(String),
-}
-
-impl From<sqlx::Error> for Unheld {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Away(chain(&error))
-    }
-}
-
-impl From<crate::Error> for Unheld {
-    fn from(error: crate::Error) -> Self {
-        Self::Away(chain(&error))
-    }
-}
-
-impl From<AdvanceError> for Unheld {
-    fn from(error: AdvanceError) -> Self {
-        match error {
-            AdvanceError::Lost => Self::Lost,
-            AdvanceError::Database(error) => error.into(),
-        }
-    }
 }
 
 /// A task that is through: its key, and the position of the event that it took.

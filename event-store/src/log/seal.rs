@@ -91,7 +91,7 @@ pub async fn seals(pool: &PgPool) -> Result<Vec<Seal>, Error> {
 /// # Errors
 /// [`Error::Database`].
 pub async fn seal_next(pool: &PgPool, log: &str) -> Result<Sealing, Error> {
-    let mut tx = pool.begin().await?;
+    let mut tx = crate::begin(pool).await?;
     let ours: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1)")
         .bind(SEALING_LOCK)
         .fetch_one(&mut *tx)

@@ -1,5 +1,6 @@
 //! The JetStream side of the relay: the stream, what it holds, and how more gets into it.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -81,19 +82,33 @@ pub(super) struct Publisher {
     /// The stream's last sequence number, where we know it: then every message names the one
     /// before it, and what follows on a lost message is refused instead of closing the gap.
     tip: Option<u64>,
+    /// The same once everything that waits has arrived.
+    tip_ahead: Option<u64>,
+    /// What waits for JetStream's word, in order.
+    waiting: VecDeque<Waiting>,
+}
+
+/// An event that was sent.
+struct Waiting {
+    row: Raw,
+    /// None if JetStream can never take it.
+    ack: Option<PublishAckFuture>,
 }
 
 impl Publisher {
     pub(super) fn new(nats: &async_nats::Client, log: &str) -> Self {
         let context = jetstream::ContextBuilder::new().timeout(ACK_WAIT_MAX).build(nats.clone());
-        Self { context, log: log.to_owned(), tip: None }
+        let (log, waiting) = (log.to_owned(), VecDeque::new());
+        Self { context, log, tip: None, tip_ahead: None, waiting }
     }
 
     /// Makes or updates the stream. The last event it holds, if it holds one of ours.
     pub(super) async fn open(&mut self) -> Result<Option<Last>, PublishError> {
         let stream = self.ensure().await?;
         let state = &stream.cached_info().state;
+        self.waiting.clear();
         self.tip = Some(state.last_sequence);
+        self.tip_ahead = self.tip;
         if state.messages == 0 {
             return Ok(None);
         }
@@ -159,58 +174,64 @@ impl Publisher {
         }
     }
 
-    /// Publishes a window of events and waits until JetStream has confirmed them, in order.
-    pub(super) async fn publish(&mut self, rows: &[Raw]) -> Outcome {
+    /// Whether nothing waits for JetStream's word.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Sends events without waiting in between, and then waits until JetStream has confirmed all
+    /// that was sent but the last `open_max`, in order.
+    pub(super) async fn publish(&mut self, rows: Vec<Raw>, mut open_max: usize) -> Outcome {
         let mut published = None;
-        let mut rest = rows;
+        let mut result = self.send_all(rows).await;
         loop {
-            let named = self.tip.is_some();
-            let (confirmed, result) = self.window(rest).await;
-            if let Some(last) = rest[..confirmed].last() {
-                published = Some(last.position);
+            if result.is_err() {
+                open_max = 0; // Sending broke off: what was sent before that is still confirmed.
             }
-            rest = &rest[confirmed..];
-            match result {
+            let confirmed = self.confirm(open_max, &mut published).await;
+            match result.and(confirmed) {
                 Ok(()) => return Outcome { published, error: None },
                 // Somebody else wrote, or a message was lost: send what is left without naming
                 // the one before. What did arrive is known by its id.
-                Err(error) if error.is_wrong_tip() && named => self.tip = None,
-                Err(error) => {
-                    self.tip = None;
-                    return Outcome { published, error: Some(error) };
+                Err(error) if error.is_wrong_tip() && self.tip_ahead.is_some() => {
+                    (self.tip, self.tip_ahead, open_max) = (None, None, 0);
+                    let rest = self.waiting.drain(..).map(|waiting| waiting.row).collect();
+                    result = self.send_all(rest).await;
                 }
+                Err(error) => return Outcome { published, error: Some(error) },
             }
         }
     }
 
-    /// Sends events without waiting in between, then waits for every one; tells how many were
-    /// confirmed before the first that was not.
-    async fn window(&mut self, rows: &[Raw]) -> (usize, Result<(), PublishError>) {
-        let mut acks = Vec::with_capacity(rows.len());
-        let mut result = Ok(());
-        let mut before = self.tip;
+    /// Waits for JetStream's word until so many are left, and notes the last event that it took.
+    async fn confirm(
+        &mut self,
+        open_max: usize,
+        published: &mut Option<Position>,
+    ) -> Result<(), PublishError> {
+        while self.waiting.len() > open_max
+            && let Some(first) = self.waiting.front_mut()
+        {
+            if let Some(ack) = first.ack.take() {
+                let ack = ack.await?;
+                self.tip = (!ack.duplicate).then_some(ack.sequence);
+            }
+            *published = Some(first.row.position);
+            self.waiting.pop_front();
+        }
+        if self.waiting.is_empty() {
+            self.tip_ahead = self.tip;
+        }
+        Ok(())
+    }
+
+    async fn send_all(&mut self, rows: Vec<Raw>) -> Result<(), PublishError> {
         for row in rows {
-            match self.send(row, before).await {
-                Ok(ack) => {
-                    before = before.map(|before| before + u64::from(ack.is_some()));
-                    acks.push(ack);
-                }
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
-            }
+            let ack = self.send(&row, self.tip_ahead).await?;
+            self.tip_ahead = self.tip_ahead.map(|tip| tip + u64::from(ack.is_some()));
+            self.waiting.push_back(Waiting { row, ack });
         }
-        let sent = acks.len();
-        for (confirmed, ack) in acks.into_iter().enumerate() {
-            let Some(ack) = ack else { continue };
-            match ack.await {
-                Ok(ack) => self.tip = (!ack.duplicate).then_some(ack.sequence),
-                Err(error) => return (confirmed, Err(error.into())),
-            }
-        }
-        // If sending broke off, everything that was sent has been confirmed.
-        (sent, result)
+        Ok(())
     }
 
     /// Sends one event; none if JetStream can never take it.

@@ -102,7 +102,7 @@ impl Vault {
     }
 
     async fn rewrap_page(&self, current: MasterId) -> Result<u64, VaultError> {
-        let mut transaction = self.0.pool.begin().await?;
+        let mut transaction = crate::begin(&self.0.pool).await?;
         let rows: Vec<(Uuid, i32, Vec<u8>, Vec<u8>)> = sqlx::query_as(
             "select subject_id, generation, wrapped_key, master_key from subject_keys
              where wrapped_key is not null and master_key <> $1
@@ -177,7 +177,7 @@ async fn introduced<'e>(
 }
 
 async fn locked(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = crate::begin(pool).await?;
     sqlx::query("select pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
     Ok(transaction)
 }

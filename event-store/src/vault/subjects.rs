@@ -75,7 +75,7 @@ impl Subjects {
         actor: &str,
         reason: &str,
     ) -> Result<Erasure, VaultError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = crate::begin(&self.pool).await?;
         let erased = sqlx::query(
             "update subject_keys set wrapped_key = null, master_key = null,
                     erased_at = now(), erased_by = $2, reason = $3

@@ -110,7 +110,7 @@ impl<'r, P: Projection> Builder<'r, P> {
             return Ok(());
         }
         self.tell(Stage::Indexing, self.record.through);
-        let mut tx = self.pool.begin().await?;
+        let mut tx = event_store::begin(&self.pool).await?;
         check::count::<P>(&mut tx, &self.record).await?;
         shadow::add_key(&mut tx, self.shadow.name(), P::Row::COLUMNS[0]).await?;
         shadow::add_indexes(&mut tx, P::NAME, self.shadow.name()).await?;
@@ -144,7 +144,7 @@ impl<'r, P: Projection> Builder<'r, P> {
             Scan::start(&self.pool, &consumer, P::CATEGORIES, Slices::ALL, range).await?;
         let mut fold = Fold::<P>::new();
         while let Some(page) = scan.next().await? {
-            let mut tx = self.pool.begin().await?;
+            let mut tx = event_store::begin(&self.pool).await?;
             fold.fetch(&self.shadow, &mut tx, page.events.iter()).await?;
             for event in &page.events {
                 fold.apply(event);

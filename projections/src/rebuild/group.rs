@@ -92,7 +92,7 @@ impl<P: Projection> Folding<P> {
         let first = self.spilled.is_none();
         let tx = match &mut self.spilled {
             Some(tx) => tx,
-            none => none.insert(pool.begin().await?),
+            none => none.insert(event_store::begin(pool).await?),
         };
         if P::WRITES_ONCE {
             self.rows += self.fold.copy(&self.shadow, tx).await?; // Nobody looks for them again.
@@ -113,7 +113,7 @@ impl<P: Projection> Folding<P> {
     ) -> Result<(Transaction<'static, Postgres>, Folded), sqlx::Error> {
         let (mut tx, spilled) = match self.spilled {
             Some(tx) => (tx, !P::WRITES_ONCE),
-            None => (pool.begin().await?, false),
+            None => (event_store::begin(pool).await?, false),
         };
         if spilled {
             self.fold.write(&self.spill, &mut tx).await?;

@@ -40,7 +40,7 @@ impl Record {
         live: Position,
         how: Rebuild,
     ) -> Result<Self, RebuildError> {
-        let mut tx = pool.begin().await?;
+        let mut tx = event_store::begin(pool).await?;
         let found: Option<Self> = sqlx::query_as(
             "update read_models.rebuilds set attempt = attempt + 1 where name = $1
              returning name, version, attempt, through, position, indexed",

@@ -104,7 +104,7 @@ impl<P: Projection> Builder<'_, P> {
     /// Folds the streams again of which something was left out: what was parked then may have been
     /// taken up since.
     async fn mend(&mut self) -> Result<(), RebuildError> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = event_store::begin(&self.pool).await?;
         let streams = self.record.left_out(&mut tx).await?;
         let leaves_out = LeftOut::of(&mut tx, &checkpoint(P::NAME)).await?;
         for stream in streams {
@@ -131,7 +131,7 @@ impl<P: Projection> Builder<'_, P> {
 
 /// A transaction that sees what is committed now, and has touched no table yet.
 async fn snapshot(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let mut snapshot = pool.begin().await?;
+    let mut snapshot = event_store::begin(pool).await?;
     sqlx::query("set transaction isolation level repeatable read, read only")
         .execute(&mut *snapshot)
         .await?;

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::atomic::Ordering;
 
-use event_store::parked;
+use event_store::parked::{self, Action};
 use serde_json::Value;
 
 use super::consumers::Scribe;
@@ -79,7 +79,7 @@ fn told_of(log: &Log, parked: &parked::Parked) {
         assert_eq!(code, Some(0), "{printed}");
         serde_json::from_str(&printed).unwrap()
     };
-    let fingerprint = parked.fingerprint.as_str();
+    let fingerprint = &*parked.fingerprint.to_string();
     let groups = json(&["parked", "list"]);
     assert_eq!(groups.as_array().unwrap().len(), 1);
     assert_eq!(
@@ -91,7 +91,8 @@ fn told_of(log: &Log, parked: &parked::Parked) {
     assert_eq!((&streams[0]["position"], &streams[0]["consumer"]), (&5.into(), &"scribe".into()));
     assert!(run(&["parked", "list"]).1.contains(fingerprint));
     assert!(run(&["parked", "show", fingerprint]).1.contains(&parked.stream_id.to_string()));
-    assert_eq!(run(&["parked", "show", "none"]).0, Some(1));
+    assert_eq!(run(&["parked", "show", "0000000000000000"]).0, Some(1));
+    assert_eq!(run(&["parked", "show", "none"]).0, Some(2));
 }
 
 #[tokio::test]
@@ -150,7 +151,7 @@ async fn what_is_parked_is_tried_again_in_order_when_somebody_says_so() {
     let (bad, scribe) = (stream(), Scribe::new("scribe"));
     let faults = scribe.faults.clone();
     let (process, parked) = parked_stream(&log, scribe, bad).await;
-    let cause = parked.fingerprint.as_str();
+    let cause = &*parked.fingerprint.to_string();
     let retry = |more: &[&str]| {
         let arguments = ["parked", "retry", cause, "--reason", "deployed 1.2", "--actor", "Ada"];
         command(&log, &[&arguments, more].concat())
@@ -196,7 +197,8 @@ async fn what_is_dropped_is_left_out_and_its_stream_goes_on() {
     let log = Log::new().await;
     let (bad, scribe) = (stream(), Scribe::new("scribe"));
     let (process, parked) = parked_stream(&log, scribe, bad).await;
-    let drop = ["parked", "drop", &parked.fingerprint, "--reason", "a test order"];
+    let cause = &*parked.fingerprint.to_string();
+    let drop = ["parked", "drop", cause, "--reason", "a test order"];
     let (code, printed) = command(&log, &[&drop[..], &["--dry-run"]].concat());
     assert_eq!((code, printed.trim()), (Some(0), "2 events of 1 streams would be left out"));
     assert_eq!(parked::counts(&log.database).await.unwrap().len(), 1);
@@ -211,7 +213,7 @@ async fn what_is_dropped_is_left_out_and_its_stream_goes_on() {
         .await
         .unwrap();
     assert_eq!(left_out, [2, 3]);
-    assert_eq!(command(&log, &["parked", "drop", &parked.fingerprint]).0, Some(2), "a reason");
+    assert_eq!(command(&log, &["parked", "drop", cause]).0, Some(2), "a reason");
     process.stop().await;
 }
 
@@ -239,13 +241,16 @@ async fn many_are_tried_again_at_a_rate() {
     let selection =
         parked::Selection { fingerprint: first.fingerprint.clone(), consumer: None, key: None };
     let by = parked::By { actor: "Ada".to_owned(), reason: "mended".to_owned() };
+    let retry = async |rate, by: &parked::By| {
+        parked::act(&log.database, &selection, Action::Retry { rate }, by, false).await
+    };
     for rate in [0, parked::RATE_MAX + 1] {
-        assert!(parked::retry(&log.database, &selection, rate, &by).await.is_err());
+        assert!(retry(rate, &by).await.is_err());
     }
     let nobody = parked::By { actor: String::new(), ..by.clone() };
-    assert!(parked::retry(&log.database, &selection, 1, &nobody).await.is_err());
+    assert!(retry(1, &nobody).await.is_err());
     faults.poison.lock().unwrap().clear();
-    let extent = parked::retry(&log.database, &selection, 10, &by).await.unwrap();
+    let extent = retry(10, &by).await.unwrap();
     assert_eq!((extent.streams, extent.events), (20, 20));
     let spread: f64 = sqlx::query_scalar(
         "select coalesce(extract(epoch from max(retry_at) - min(retry_at)), 0)::float8

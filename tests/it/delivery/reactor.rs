@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use event_store::parked;
+use event_store::parked::{self, Action};
 use uuid::Uuid;
 
 use super::consumers::{Testimony, Witness};
@@ -104,7 +104,7 @@ async fn poison_parks_its_key_and_nothing_of_it_overtakes() {
         key: Some(bad),
     };
     let by = parked::By { actor: "Ada".to_owned(), reason: "mended".to_owned() };
-    parked::retry(&log.database, &selection, 1, &by).await.unwrap();
+    parked::act(&log.database, &selection, Action::Retry { rate: 1 }, &by, false).await.unwrap();
     let head = interleave(&process, &[good, bad], 5, 3).await;
     log.wait_for("witness", head).await;
     eventually("nothing is parked", async || {
@@ -120,7 +120,7 @@ async fn poison_parks_its_key_and_nothing_of_it_overtakes() {
     log.wait_for("witness", head).await;
     let fingerprint = selection.fingerprint;
     let selection = parked::Selection { fingerprint, consumer: None, key: None };
-    let extent = parked::drop(&log.database, &selection, &by).await.unwrap();
+    let extent = parked::act(&log.database, &selection, Action::Drop, &by, false).await.unwrap();
     assert_eq!((extent.streams, extent.events), (1, 2));
     let head = interleave(&process, &[worse], 3, 2).await;
     log.wait_for("witness", head).await;

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 
 use schemas::{Ids, Position};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -250,6 +251,37 @@ async fn a_worker_that_is_stuck_is_told_from_one_that_is_behind() {
     assert_eq!(health().await, ["stuck"]);
     faults.down.store(false, Ordering::SeqCst);
     eventually("it has taken everything", async || health().await == ["current"]).await;
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn who_watches_is_told_every_second_and_ends_when_asked() {
+    let log = Log::new().await;
+    let mut process = log.process().await;
+    process.projector(Scribe::new("scribe"));
+    eventually("it has begun", async || {
+        !event_store::positions(&log.database).await.unwrap().is_empty()
+    })
+    .await;
+    let watch = || {
+        let mut watcher = tokio::process::Command::new(env!("CARGO_BIN_EXE_waybill-under-test"));
+        watcher.args(["consumers", "list", "--watch", "--json", "--database-url", &log.url]);
+        watcher.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
+    };
+    let mut watcher = watch();
+    let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        let line = lines.next_line().await.unwrap().unwrap();
+        let list: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(list[0]["consumer"], "scribe", "{line}");
+    }
+    let pid = watcher.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(watcher.wait().await.unwrap().code(), Some(0));
+    // Where nobody reads, nobody has to be asked.
+    let mut watcher = watch();
+    drop(watcher.stdout.take());
+    assert_eq!(watcher.wait().await.unwrap().code(), Some(0));
     process.stop().await;
 }
 

@@ -6,6 +6,7 @@ mod execute;
 mod library;
 mod log;
 mod poison;
+mod pool;
 mod snapshots;
 mod vault;
 

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use event_store::parked::{self, Act, By, Group, Parked, Selection};
+use event_store::parked::{self, Act, Action, By, Extent, Fingerprint, Group, Parked, Selection};
 use schemas::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -65,7 +65,7 @@ enum Command {
     /// The streams of one cause, oldest first. Ends with 1 where nothing is parked for it.
     Show {
         /// The cause, as `waybill parked list` names it.
-        fingerprint: String,
+        fingerprint: Fingerprint,
         /// As an array of JSON.
         #[arg(long)]
         json: bool,
@@ -78,7 +78,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct What {
     /// The cause, as `waybill parked list` names it.
-    fingerprint: String,
+    fingerprint: Fingerprint,
     /// Only this consumer's.
     #[arg(long, value_name = "NAME")]
     consumer: Option<String>,
@@ -94,13 +94,6 @@ struct What {
     /// Only tell how much it would be about.
     #[arg(long)]
     dry_run: bool,
-}
-
-impl What {
-    fn parts(self) -> (Selection, By) {
-        let Self { fingerprint, consumer, key, reason, actor, .. } = self;
-        (Selection { fingerprint, consumer, key }, By { actor, reason })
-    }
 }
 
 /// Runs the command.
@@ -120,30 +113,15 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
             Ok(if streams.is_empty() { Ending::Failed } else { Ending::Orderly })
         }
         Command::Retry { what, rate, at } => {
-            let (store, dry_run) = (at.store().await?, what.dry_run);
-            let (selection, by) = what.parts();
-            let extent = if dry_run {
-                parked::extent(store.pool(), &selection).await
-            } else {
-                parked::retry(store.pool(), &selection, rate, &by).await
-            };
-            let parked::Extent { streams, events } = extent.context("nothing was asked for")?;
-            let verb = if dry_run { "would be" } else { "are" };
+            let (extent, verb) = act(at, what, Action::Retry { rate }).await?;
+            let Extent { streams, events } = extent;
             output.line(format!(
                 "{streams} streams with {events} events {verb} tried again, {rate} streams a second"
             ));
             Ok(if streams == 0 { Ending::Failed } else { Ending::Orderly })
         }
         Command::Drop { what, at } => {
-            let (store, dry_run) = (at.store().await?, what.dry_run);
-            let (selection, by) = what.parts();
-            let extent = if dry_run {
-                parked::extent(store.pool(), &selection).await
-            } else {
-                parked::drop(store.pool(), &selection, &by).await
-            };
-            let parked::Extent { streams, events } = extent.context("nothing was dropped")?;
-            let verb = if dry_run { "would be" } else { "are" };
+            let (Extent { streams, events }, verb) = act(at, what, Action::Drop).await?;
             output.line(format!("{events} events of {streams} streams {verb} left out"));
             Ok(if streams == 0 { Ending::Failed } else { Ending::Orderly })
         }
@@ -153,6 +131,16 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
             Ok(Ending::Orderly)
         }
     }
+}
+
+/// Does it, or tells how much it would be about; and how to say which of the two that was.
+async fn act(at: Where, what: What, action: Action) -> anyhow::Result<(Extent, &'static str)> {
+    let What { fingerprint, consumer, key, reason, actor, dry_run } = what;
+    let (selection, by) = (Selection { fingerprint, consumer, key }, By { actor, reason });
+    let store = at.store().await?;
+    let extent = parked::act(store.pool(), &selection, action, &by, dry_run).await;
+    let extent = extent.context("nothing was done")?;
+    Ok((extent, if dry_run { "would be" } else { "are" }))
 }
 
 fn told(output: Output, json: bool, acts: &[Act]) -> anyhow::Result<()> {
@@ -172,7 +160,7 @@ fn told(output: Output, json: bool, acts: &[Act]) -> anyhow::Result<()> {
     );
     output.line(output.paint(Style::Bold, title));
     for act in acts {
-        let fingerprint = act.fingerprint.as_deref().unwrap_or_default();
+        let fingerprint = act.fingerprint.as_ref().map(ToString::to_string).unwrap_or_default();
         let (at, reason) = (time(act.acted_at), one_line(&act.reason));
         output.line(format!(
             "{at:<20} {:<12} {:<6} {fingerprint:<16} {:>7} {:>8} {reason}",

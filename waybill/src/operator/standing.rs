@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::projections::Where;
 use crate::exit::{Ending, Misconfigured};
 use crate::output::{Output, Style};
+use crate::supervisor::Signals;
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -88,24 +89,31 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     }
 }
 
-/// Shows something once, or every second until Ctrl-C.
+/// Shows something once, or every second until a signal comes or nobody reads any more.
 async fn again(
     shown: &Shown,
     mut show: impl AsyncFnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Ending> {
-    loop {
-        if shown.watch && !shown.json && io::stdout().is_terminal() {
+    if !shown.watch {
+        show().await?;
+        return Ok(Ending::Orderly);
+    }
+    let mut signals = Signals::listen()?;
+    while !Output::is_unread() {
+        if !shown.json && io::stdout().is_terminal() {
             Output::standard().clear();
         }
-        show().await?;
-        if !shown.watch {
-            return Ok(Ending::Orderly);
-        }
+        let look = async {
+            show().await?;
+            tokio::time::sleep(WATCH_EVERY).await;
+            anyhow::Ok(())
+        };
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => return Ok(Ending::Orderly),
-            () = tokio::time::sleep(WATCH_EVERY) => {}
+            () = signals.next() => break,
+            looked = look => looked?,
         }
     }
+    Ok(Ending::Orderly)
 }
 
 /// A list as JSON: for people to read, or a line a second.

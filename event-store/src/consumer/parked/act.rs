@@ -4,9 +4,10 @@ use schemas::Timestamp;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::Fingerprint;
 use crate::Error;
 
-/// Streams a second that [`retry`] may ask for.
+/// Streams a second that may be tried again.
 pub const RATE_MAX: u16 = 1_000;
 
 /// Characters of a name or reason that are kept.
@@ -17,11 +18,25 @@ const TEXT_CHARS_MAX: usize = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
     /// The cause.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// Only this consumer's.
     pub consumer: Option<String>,
     /// Only this stream, or whatever the reactor keeps in order.
     pub key: Option<Uuid>,
+}
+
+/// What to do about parked streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// The workers try them again, so many of them a second, oldest first. What is poison still
+    /// stays parked, from that event on.
+    Retry {
+        /// Streams a second, from 1 to [`RATE_MAX`].
+        rate: u16,
+    },
+    /// Every event that waits in them is left out, for good: the consumer goes on with what comes
+    /// after them, and a rebuild leaves them out as well.
+    Drop,
 }
 
 /// Who does something, and why.
@@ -54,7 +69,7 @@ pub struct Act {
     /// `retry` or `drop`.
     pub action: String,
     /// About which cause.
-    pub fingerprint: Option<String>,
+    pub fingerprint: Option<Fingerprint>,
     /// Only about this consumer.
     pub consumer: Option<String>,
     /// Only about this key.
@@ -67,32 +82,32 @@ pub struct Act {
     pub events: i64,
 }
 
-/// How much `selection` is about: what [`retry`] and [`drop`] would answer.
+/// Does what was asked, all of it or nothing, and says how much it is about. Where it is a dry run
+/// it only says that.
 ///
 /// # Errors
+/// [`Error::Config`] where the rate is out of its range, or who or why is not told;
 /// [`Error::Database`].
-pub async fn extent(pool: &PgPool, selection: &Selection) -> Result<Extent, Error> {
-    let mut connection = pool.acquire().await?;
-    measure(&mut connection, selection).await
-}
-
-/// Asks the workers to try these streams again, `rate` of them a second, oldest first. What is
-/// poison still stays parked, from that event on.
-///
-/// # Errors
-/// [`Error::Config`] where the rate is not from 1 to [`RATE_MAX`], or nobody is named;
-/// [`Error::Database`].
-pub async fn retry(
+pub async fn act(
     pool: &PgPool,
     selection: &Selection,
-    rate: u16,
+    action: Action,
     by: &By,
+    dry_run: bool,
 ) -> Result<Extent, Error> {
-    if !(1..=RATE_MAX).contains(&rate) {
-        return Err(Error::Config(format!("{rate} streams a second: from 1 to {RATE_MAX} may be")));
-    }
     by.check()?;
-    let mut tx = pool.begin().await?;
+    match action {
+        Action::Retry { rate } if !(1..=RATE_MAX).contains(&rate) => {
+            Err(Error::Config(format!("{rate} streams a second: from 1 to {RATE_MAX} may be")))
+        }
+        _ if dry_run => measure(&mut *pool.acquire().await?, selection).await,
+        Action::Retry { rate } => retry(pool, selection, rate, by).await,
+        Action::Drop => drop(pool, selection, by).await,
+    }
+}
+
+async fn retry(pool: &PgPool, selection: &Selection, rate: u16, by: &By) -> Result<Extent, Error> {
+    let mut tx = crate::begin(pool).await?;
     let extent = measure(&mut tx, selection).await?;
     sqlx::query(
         "with chosen as (
@@ -115,14 +130,8 @@ pub async fn retry(
     Ok(extent)
 }
 
-/// Leaves out every event that waits in these streams, for good: the consumer goes on with what
-/// comes after them, and a rebuild leaves them out as well.
-///
-/// # Errors
-/// [`Error::Config`] where nobody is named or no reason is given; [`Error::Database`].
-pub async fn drop(pool: &PgPool, selection: &Selection, by: &By) -> Result<Extent, Error> {
-    by.check()?;
-    let mut tx = pool.begin().await?;
+async fn drop(pool: &PgPool, selection: &Selection, by: &By) -> Result<Extent, Error> {
+    let mut tx = crate::begin(pool).await?;
     // Locked first, so that no worker lets one more wait meanwhile.
     sqlx::query(
         "select 1 from parked_streams
