@@ -220,8 +220,8 @@ async fn of_the_rest(plans: &mut Plans, part: &Part, what: &str) {
         Sagas::Outcomes(texts(&["completed"])),
         Sagas::Running,
         Sagas::Parked,
-        Sagas::Reasons(texts(&["refund_failed"])),
-        Sagas::Reasons(texts(&["refund_failed", "dispute"])),
+        Sagas::Reasons(texts(&["dispute"])),
+        Sagas::Reasons(texts(&["dispute", "refund_failed"])),
     ] {
         let query = saga_view::list_query(&filter, part);
         plans.check("saga_view", &format!("{filter:?} {what}"), query).await;

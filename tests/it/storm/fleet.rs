@@ -115,7 +115,7 @@ impl Fleet {
         let output = std::fs::File::options().create(true).append(true).open(file).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_waybill-under-test"));
         command.arg(role);
-        if role == "projections" {
+        if ["projections", "sagas"].contains(&role) {
             command.arg("run");
         }
         let variables = self.environment.iter().map(|(name, value)| (*name, value.as_str()));

@@ -17,17 +17,14 @@ const SAGAS_MAX: u32 = 200;
 
 /// Run the sagas and their timers, or look after those that are parked.
 #[derive(Debug, Args)]
-#[command(subcommand_negates_reqs = true)]
 pub(crate) struct Options {
     #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    role: Option<role::sagas::Options>,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the sagas and their timers, until stopped; so does `waybill sagas` alone.
+    /// Run the sagas and their timers, until stopped.
     Run(Box<role::sagas::Options>),
     /// Those that are parked, the longest running first; or others, by their state.
     List(List),
@@ -137,32 +134,26 @@ struct Act {
 /// Runs the command.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     let output = Output::standard();
-    let Options { command, role } = options;
-    match command {
-        None => match role {
-            Some(role) => return role::sagas::run(role).await,
-            // Its variables are missing, and the parser says which.
-            None => anyhow::bail!("say what to run on: see `waybill sagas run --help`"),
-        },
-        Some(Command::Run(role)) => return role::sagas::run(*role).await,
-        Some(Command::List(asked)) => list(output, &asked).await?,
-        Some(Command::Show { saga, journal, json, token, at }) => {
+    match options.command {
+        Command::Run(role) => return role::sagas::run(*role).await,
+        Command::List(asked) => list(output, &asked).await?,
+        Command::Show { saga, journal, json, token, at } => {
             let client = at.client(token.operator_token.as_deref())?;
             show(output, &client, saga, journal, json).await?;
         }
-        Some(Command::Retry(asked)) => act(output, Verb::Retry, &asked, json!({})).await?,
-        Some(Command::Resume(asked)) => act(output, Verb::Resume, &asked, json!({})).await?,
-        Some(Command::Skip { step, act: asked }) => {
+        Command::Retry(asked) => act(output, Verb::Retry, &asked, json!({})).await?,
+        Command::Resume(asked) => act(output, Verb::Resume, &asked, json!({})).await?,
+        Command::Skip { step, act: asked } => {
             act(output, Verb::Skip, &asked, json!({ "step": step })).await?;
         }
-        Some(Command::SetOutcome { step, outcome, act: asked }) => {
+        Command::SetOutcome { step, outcome, act: asked } => {
             let said = json!({ "step": step, "outcome": outcome });
             act(output, Verb::SetOutcome, &asked, said).await?;
         }
-        Some(Command::Compensate(asked)) => {
+        Command::Compensate(asked) => {
             act(output, Verb::Compensate, &asked, json!({})).await?;
         }
-        Some(Command::Abandon { force, act: asked }) => {
+        Command::Abandon { force, act: asked } => {
             act(output, Verb::Abandon, &asked, json!({ "force": force })).await?;
         }
     }
@@ -339,15 +330,6 @@ mod tests {
     }
 
     #[test]
-    fn the_role_is_run_by_its_name_alone_as_before() {
-        let servers = "--database-url postgres://a@b/c --nats-url nats://d";
-        let alone = parsed(&format!("waybill sagas {servers}")).unwrap();
-        assert!(alone.command.is_none() && alone.role.is_some());
-        let named = parsed(&format!("waybill sagas run {servers}")).unwrap();
-        assert!(matches!(named.command, Some(Command::Run(_))));
-    }
-
-    #[test]
     fn an_act_takes_a_reason_and_needs_no_servers() {
         let saga = "sag_0197b0c0000070008000000000000001";
         assert!(parsed(&format!("waybill sagas retry {saga}")).is_err());
@@ -369,7 +351,7 @@ mod tests {
     #[test]
     fn a_list_is_of_what_is_parked_unless_a_state_is_named() {
         let path = |line: &str| match parsed(format!("waybill sagas list {line}").trim_end()) {
-            Ok(Options { command: Some(Command::List(list)), .. }) => list.path(),
+            Ok(Options { command: Command::List(list) }) => list.path(),
             other => panic!("{other:?}"),
         };
         let rest = "&sort=started_at&limit=200";
