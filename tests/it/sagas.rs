@@ -321,7 +321,7 @@ async fn a_parked_saga_is_seen_to_on_the_command_line() {
         })
         .await;
     let stale = before.to_string();
-    let (went, _, error) = with(&["retry", &saga], &["--version", &stale]);
+    let (went, _, error) = with(&["retry", &saga], &["--if-version", &stale]);
     assert!(!went && error.contains("version_conflict"), "{error}");
     let (went, _, error) = with(&["abandon", &saga], &[]);
     assert!(!went && error.contains("still_held"), "{error}");

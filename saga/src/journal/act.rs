@@ -7,10 +7,9 @@
 
 use std::sync::Arc;
 
-use schemas::Text;
-use schemas::Timestamp;
 use schemas::saga::{Event, Verb};
-use serde::Serialize;
+use schemas::{Text, Timestamp};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::draft::{Draft, json};
@@ -37,7 +36,7 @@ pub struct Act {
 }
 
 /// What became of a step, as a person says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// What was asked was done.

@@ -121,7 +121,7 @@ struct Act {
     /// The version that one has looked at: nothing is done where the saga has moved on.
     /// [default: the version that it has now]
     #[arg(long, value_name = "VERSION")]
-    version: Option<Version>,
+    if_version: Option<Version>,
     /// The answer as an object of JSON.
     #[arg(long)]
     json: bool,
@@ -164,7 +164,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
 async fn act(output: Output, verb: Verb, asked: &Act, more: Value) -> anyhow::Result<()> {
     let client = asked.at.client(asked.token.operator_token.as_deref())?;
     let path = format!("/v1/sagas/{}", asked.saga);
-    let version = match asked.version {
+    let version = match asked.if_version {
         Some(version) => version,
         None => client.get(&path).await?["version"].as_i64().unwrap_or(0),
     };

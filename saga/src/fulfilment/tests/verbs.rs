@@ -112,7 +112,7 @@ fn every_verb_at_every_state_leads_to_an_end_at_which_nothing_is_held() {
     let cancelled = Scenario { label_rejected: true, ..Scenario::FAIR };
     let (mut tried, mut states, mut seen) = (0, BTreeSet::new(), BTreeSet::new());
     for scenario in [Scenario::FAIR, cancelled, Scenario { price_cents: 0, ..Scenario::FAIR }] {
-        for (after, who) in (0..80).flat_map(|after| SILENT.map(|who| (after, who))) {
+        for (after, who) in (0..56).flat_map(|after| SILENT.map(|who| (after, who))) {
             let Some(world) = parked(scenario, after, who) else { continue };
             states.insert(world.state());
             // The same standstill comes of many a moment.
@@ -143,7 +143,7 @@ fn every_verb_at_every_state_leads_to_an_end_at_which_nothing_is_held() {
 
 #[track_caller]
 fn stuck(step: Step, who: Who) -> World {
-    let world = (0..80).filter_map(|after| parked(Scenario::FAIR, after, who));
+    let world = (0..56).filter_map(|after| parked(Scenario::FAIR, after, who));
     let mut stuck = world.filter(|world| {
         let mut issued = world.journal.iter().rev().filter_map(|event| match event {
             Event::CommandIssued { step, .. } => Some(step.as_str()),
@@ -261,7 +261,7 @@ fn acts() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 96, ..ProptestConfig::default() })]
 
     /// Whoever is silent, whenever, and whatever the person does about it.
     #[test]
