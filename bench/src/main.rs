@@ -9,6 +9,7 @@
 mod append;
 mod contention;
 mod flow;
+mod fulfilment;
 mod http;
 mod large;
 mod log;
@@ -23,6 +24,7 @@ mod report;
 mod rows;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
@@ -32,7 +34,7 @@ use report::Row;
 use rows::Bench;
 
 /// Every row of a run, in the order in which it is measured.
-const ROWS: [&str; 17] = [
+const ROWS: [&str; 19] = [
     "append_1_latency",
     "append_16",
     "append_64",
@@ -50,6 +52,8 @@ const ROWS: [&str; 17] = [
     "relay_publish",
     "get_order_64",
     "list_at_10m",
+    "fulfilments",
+    "fulfilments_failing",
 ];
 /// Rows that are only measured where they are asked for: this one, in a process of its own.
 const ROWS_ON_REQUEST: [&str; 1] = ["memory_1m_streams"];
@@ -83,9 +87,18 @@ struct Cli {
     output: PathBuf,
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let cli = Cli::parse();
+/// `bench up …` is `waybill up …`: the platform that is measured as a whole runs in a process of
+/// its own.
+fn main() -> Result<ExitCode> {
+    if std::env::args().nth(1).as_deref() == Some("up") {
+        return Ok(waybill::main());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(Cli::parse()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(cli: Cli) -> Result<()> {
     let known = [&ROWS[..], &ROWS_ON_REQUEST[..]].concat();
     let unknown = cli.rows.iter().find(|row| !row.is_empty() && !known.contains(&row.as_str()));
     if let Some(row) = unknown {

@@ -14,8 +14,8 @@ use waybill::embedded::Servers;
 use crate::log::Log;
 use crate::report::{Row, Turns};
 use crate::{
-    Cli, append, contention, flow, http, large, memory, naive, pgbench, queries, reading, rebuild,
-    relaying,
+    Cli, append, contention, flow, fulfilment, http, large, memory, naive, pgbench, queries,
+    reading, rebuild, relaying,
 };
 
 /// Orders placed one after the other in a turn to see how soon they are visible.
@@ -24,6 +24,9 @@ const VISIBLE_COUNT: usize = 100;
 const QUERY_CONNECTIONS: u32 = 24;
 /// Orders in the short list that a long one is measured against.
 const LIST_SHORT: i64 = 10_000;
+
+/// One order in so many is declined where some are to fail.
+const FAILING_EVERY: usize = 10;
 
 /// How often a row and its reference are measured in turn.
 const TURNS: u32 = 4;
@@ -41,6 +44,7 @@ pub(crate) struct Bench<'a> {
     payload: String,
     appended: Option<f64>,
     visible: Option<(f64, f64, f64)>,
+    fulfilled: Option<(Row, Row)>,
     drain: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -71,6 +75,7 @@ impl<'a> Bench<'a> {
             payload: http::ORDER.to_owned(),
             appended: None,
             visible: None,
+            fulfilled: None,
             drain,
             tasks,
         })
@@ -100,6 +105,10 @@ impl<'a> Bench<'a> {
             "relay_publish" => self.relay(name).await,
             "get_order_64" => self.get_order(name).await,
             "list_at_10m" => self.list(name).await,
+            "fulfilments" | "fulfilments_failing" => {
+                let (all_well, some_fail) = self.fulfilments().await?;
+                Ok(if name == "fulfilments" { all_well } else { some_fail })
+            }
             _ => self.memory(name).await,
         }
     }
@@ -295,11 +304,40 @@ impl<'a> Bench<'a> {
         Ok(turns.row(name, "us", "the same at 10 thousand orders (smaller is better)"))
     }
 
+    /// Whole fulfilments, beside the rate at which their events could be appended; and the same with
+    /// one order in ten declined, beside those.
+    async fn fulfilments(&mut self) -> Result<(Row, Row)> {
+        if let Some(known) = &self.fulfilled {
+            return Ok(known.clone());
+        }
+        let appended = self.append_rate().await?;
+        let platform = fulfilment::Platform::start(self.servers, self.folder).await?;
+        let seconds = u64::from(self.turn_s()) * 2;
+        let (mut well, mut failing) = (Turns::default(), Turns::default());
+        for _ in 0..TURNS {
+            let all_well = platform.rate(seconds, 0).await?;
+            well.add(all_well.rate, appended / all_well.events_each);
+            failing.add(platform.rate(seconds, FAILING_EVERY).await?.rate, all_well.rate);
+        }
+        platform.stop().await?;
+        let against = "append_64 of this run, divided by the events of a fulfilment";
+        let rows = (
+            well.row("fulfilments", "orders/s", against),
+            failing.row("fulfilments_failing", "orders/s", "fulfilments"),
+        );
+        Ok(self.fulfilled.insert(rows).clone())
+    }
+
+    /// The rate of `append_64` in this run.
+    async fn append_rate(&mut self) -> Result<f64> {
+        match self.appended {
+            Some(known) => Ok(known),
+            None => Ok(self.append("append_64", 64, 64).await?.value),
+        }
+    }
+
     async fn live(&mut self, name: &'static str) -> Result<Row> {
-        let reference = match self.appended {
-            Some(known) => known,
-            None => self.append("append_64", 64, 64).await?.value,
-        };
+        let reference = self.append_rate().await?;
         let pipeline = flow::Pipeline::start(&self.followed.store, &self.nats);
         flow::settled(&self.followed.owner, self.followed.store.head().await?).await?;
         let rate = flow::live_rate(&self.followed.store, self.cli.live_orders).await?;

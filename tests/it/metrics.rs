@@ -38,8 +38,10 @@ async fn scrape(world: &World, url: &str) -> Series {
 fn advertised() -> BTreeSet<String> {
     let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/running.md");
     let manual = std::fs::read_to_string(manual).unwrap();
-    let rows = manual.lines().filter_map(|line| line.strip_prefix("| `waybill_"));
-    rows.map(|row| format!("waybill_{}", row.split(['`', '{']).next().unwrap())).collect()
+    let (_, section) = manual.split_once("\n## Metrics\n").unwrap();
+    let rows = section.lines().take_while(|line| !line.starts_with("## "));
+    let rows = rows.filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| row.split(['`', '{']).next().unwrap().to_owned()).collect()
 }
 
 fn names(series: &Series) -> BTreeSet<String> {
@@ -47,7 +49,7 @@ fn names(series: &Series) -> BTreeSet<String> {
         let summed = name.strip_suffix("_sum").or_else(|| name.strip_suffix("_count"));
         summed.or_else(|| name.strip_suffix("_bucket")).unwrap_or(name).to_owned()
     };
-    series.keys().map(base).filter(|name| name.starts_with("waybill_")).collect()
+    series.keys().map(base).collect()
 }
 
 #[tokio::test]
@@ -58,6 +60,7 @@ async fn every_metric_of_the_manual_is_told_and_no_other() {
     world.order_is(&id, "confirmed").await;
     let advertised = advertised();
     assert!(advertised.len() > 10, "{advertised:?}");
+    world.get("/v1/nothing").await.expect(404);
     for url in [world.command_url(), world.query_url()] {
         let missing = until("every metric", || async {
             let told = names(&scrape(&world, &url).await);

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use axum::Router;
 use event_store::{FeedHandle, Store, describe_metrics, observe_pool, observe_relay};
 use metrics::{Unit, describe_gauge, gauge};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use projections::saga_view;
 use schemas::Position;
 use sqlx::PgPool;
@@ -61,11 +61,15 @@ impl Metrics {
         let recorder = if let Some(recorder) = RECORDER.get() {
             recorder.clone()
         } else {
-            let installed = PrometheusBuilder::new().install_recorder();
-            let recorder = installed.context("cannot start counting")?;
+            let requests = Matcher::Full(web::REQUEST_SECONDS.to_owned());
+            let recorder = PrometheusBuilder::new()
+                .set_buckets_for_metric(requests, web::REQUEST_SECONDS_BUCKETS)
+                .and_then(PrometheusBuilder::install_recorder)
+                .context("cannot start counting")?;
             RECORDER.get_or_init(|| recorder).clone()
         };
         describe_metrics();
+        web::describe_metrics();
         projections::describe_metrics();
         describe_gauge!(BUILD_INFO, "Which release this is; always 1");
         describe_gauge!(LOG_REACHABLE, "Whether the log could be read just now: 1 or 0");

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::request::{RequestContext, X_REQUEST_ID, given_request_id, given_traceparent};
-use crate::{Problem, health, limits};
+use crate::{Problem, health, limits, metrics};
 
 /// Where new ids come from.
 pub type NewId = Arc<dyn Fn() -> Uuid + Send + Sync>;
@@ -103,7 +103,7 @@ async fn limited(State(limit): State<Arc<Limit>>, request: Request, next: Next) 
     }
 }
 
-/// Gives the request its id, survives its panic, completes its problem, and logs it.
+/// Gives the request its id, survives its panic, completes its problem, counts and logs it.
 async fn observed(State(new_id): State<NewId>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
@@ -124,6 +124,7 @@ async fn observed(State(new_id): State<NewId>, mut request: Request, next: Next)
         },
     );
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        metrics::refused(problem.code());
         let body = problem.body(Some(uri.path()), Some(&request_id));
         *response.body_mut() = Body::from(body);
     }
@@ -131,14 +132,16 @@ async fn observed(State(new_id): State<NewId>, mut request: Request, next: Next)
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
     let path = path.as_ref().map_or("(none)", MatchedPath::as_str);
-    log(&method, path, response.status(), started, &request_id);
+    let took = started.elapsed();
+    metrics::answered(&method, path, response.status(), took);
+    log(&method, path, response.status(), took, &request_id);
     response
 }
 
 /// One line for each request: our faults as warnings, refusals as information, the rest for
 /// whoever looks closely.
-fn log(method: &Method, path: &str, status: StatusCode, started: Instant, request_id: &str) {
-    let latency_ms = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+fn log(method: &Method, path: &str, status: StatusCode, took: Duration, request_id: &str) {
+    let latency_ms = || u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(

@@ -39,7 +39,7 @@ pub use headers::{
     AcceptsEvents, CommitPosition, ETag, IdempotencyKey, IfMatch, IfNoneMatch, LastEventId,
     MinPosition, Prefer, ProjectionPosition,
 };
-pub use metrics::with_metrics;
+pub use metrics::{REQUEST_SECONDS, REQUEST_SECONDS_BUCKETS, describe_metrics, with_metrics};
 pub use page::{Ends, Page, rows};
 pub use problem::{FieldError, Problem, TYPE_BASE};
 pub use query::{PathId, Query};

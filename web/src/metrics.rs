@@ -1,9 +1,13 @@
-//! `/metrics`: the numbers of a process, as Prometheus reads them.
+//! `/metrics`: the numbers of a process, as Prometheus reads them, and those of its requests.
 
 use std::future::Future;
+use std::time::Duration;
 
+use ::metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::IntoResponse as _;
 use axum::routing::get;
 
@@ -11,6 +15,64 @@ use crate::Problem;
 
 /// The text form that Prometheus reads.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const REQUESTS: &str = "http_requests_total";
+/// The histogram of how long requests take.
+pub const REQUEST_SECONDS: &str = "http_request_duration_seconds";
+const ERRORS: &str = "errors_total";
+const CONNECTIONS: &str = "active_connections";
+
+/// What [`REQUEST_SECONDS`] are counted in: from what memory answers to the longest a request may
+/// take.
+pub const REQUEST_SECONDS_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Says what the numbers of requests are.
+pub fn describe_metrics() {
+    describe_counter!(REQUESTS, Unit::Count, "Requests that were answered");
+    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "From a request's head to its answer's");
+    describe_counter!(ERRORS, Unit::Count, "Answers that were problems");
+    describe_gauge!(CONNECTIONS, Unit::Count, "Connections that clients hold open");
+}
+
+/// Counts an answer. Routes are patterns and codes a closed set, so the labels are few.
+pub(crate) fn answered(method: &Method, route: &str, status: StatusCode, took: Duration) {
+    let method = match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    };
+    let (route, status) = (route.to_owned(), status.as_str().to_owned());
+    counter!(REQUESTS, "method" => method, "route" => route.clone(), "status" => status)
+        .increment(1);
+    histogram!(REQUEST_SECONDS, "method" => method, "route" => route).record(took);
+}
+
+/// Counts a problem.
+pub(crate) fn refused(code: &str) {
+    counter!(ERRORS, "code" => code.to_owned()).increment(1);
+}
+
+/// Counts a connection until it is dropped.
+pub(crate) struct Connected(());
+
+impl Connected {
+    pub(crate) fn new() -> Self {
+        gauge!(CONNECTIONS).increment(1);
+        Self(())
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        gauge!(CONNECTIONS).decrement(1);
+    }
+}
 
 /// Adds `GET /metrics`, which answers with what `render` makes, to a router that has its edge.
 /// Like health it is asked of a service that is overloaded, so it is not limited itself.

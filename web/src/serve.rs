@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::Connected;
 use crate::patient::Patient;
 use crate::{Peer, limits};
 
@@ -48,9 +49,10 @@ pub async fn serve(
             (permit, accepted) = accepted => match accepted {
                 Ok((stream, _)) => {
                     let served = connection(stream, router.clone(), drain.clone());
+                    let connected = Connected::new();
                     connections.spawn(async move {
                         served.await;
-                        drop(permit);
+                        drop((permit, connected));
                     });
                 }
                 Err(error) => {
