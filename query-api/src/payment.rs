@@ -77,6 +77,8 @@ struct Payment {
     /// Whether nothing is wanted any more: what still comes in goes back.
     unwanted: bool,
     provider_ref: Option<String>,
+    /// Where the customer does what is wanted of them, as long as it is.
+    action_url: Option<String>,
     transactions: Vec<Entry>,
     opened_at: Timestamp,
     updated_at: Timestamp,
@@ -113,6 +115,7 @@ impl Payment {
             balance: money(row.balance),
             unwanted: row.unwanted,
             provider_ref: row.provider_ref,
+            action_url: row.action_url,
             transactions: row.transactions.0.into_iter().map(|t| Entry::of(t, currency)).collect(),
             opened_at: row.opened_at,
             updated_at: row.updated_at,

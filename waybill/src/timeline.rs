@@ -129,6 +129,8 @@ fn detail(event_type: &str, data: &Value) -> String {
             format!("{} by {}", amount("amount"), data["method"].as_str().unwrap_or_default())
         }
         "payment.declined" | "payment.capture_failed" => text("code"),
+        "payment.action_required" => data["url"].as_str().unwrap_or_default().to_owned(),
+        "payment.method_replaced" => data["method"].as_str().unwrap_or_default().to_owned(),
         "payment.created"
         | "payment.authorised"
         | "payment.capture_requested"
