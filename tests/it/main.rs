@@ -19,6 +19,7 @@ mod freshness;
 mod metrics;
 mod overload;
 mod parked;
+mod payment_action;
 mod personal_data;
 mod projections_drift;
 mod projections_rebuild;

@@ -1,4 +1,6 @@
-//! The table. Read it as state, input, guard, outputs, next; the numbers are the design's rows.
+//! Version 1 of the table, which knew neither what a bank asks of a customer nor a hold that runs
+//! out. Sagas that began with it go on by it, so nothing in here changes any more; it goes when the
+//! last of them has ended.
 
 use schemas::Timestamp;
 use schemas::order::{CancelReason, RejectReason};
@@ -20,8 +22,8 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
     use self::End::{Cancelled, Completed, Rejected};
     use self::Parcel::{Capturing, Picking, Released, Shipped};
     use self::Phase::{
-        Authorising, Cancelling, Confirming, Ended, Finalising, Fulfilling, New, Reserving,
-        Unwinding,
+        Authorising, AwaitingAction, Cancelling, Confirming, Ended, Finalising, Fulfilling, New,
+        Reserving, Unwinding,
     };
 
     let Some(order) = saga.order.clone() else {
@@ -54,7 +56,7 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
         }
         // 5
         (Reserving, Input::StockReserved) => {
-            next(saga.to(Authorising)).send(Step::Authorise, ask::authorise(order))
+            next(saga.to(Authorising)).send(Step::Authorise, ask::authorise(order, &order.method))
         }
         // 8
         (Reserving, Input::StockPartiallyReserved { short }) => {
@@ -236,8 +238,8 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
 
         // 62
         (
-            New | Reserving | Authorising | Confirming | Fulfilling(_) | Cancelling(_)
-            | Unwinding(_) | Finalising(_) | Ended(_),
+            New | Reserving | Authorising | AwaitingAction | Confirming | Fulfilling(_)
+            | Cancelling(_) | Unwinding(_) | Finalising(_) | Ended(_),
             _,
         ) => Reaction::Ignored,
     }
