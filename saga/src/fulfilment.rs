@@ -6,9 +6,10 @@
 //! listed here, what it keeps in mind in `state.rs`, how its commands are worded in `ask.rs`.
 //!
 //! Of the design's timers these are in: the patience with every step (12, 24, 34, 38, 50, 55, 56,
-//! F7), the customer's time to act (`T_action`, 31) and the end of a hold (`T_resv`, 27). Not yet:
-//! rows 9, 10, 15 and 16 (backorders), 39 and 45 (holds), 41 (some parcels of several), 43 (an
-//! authorisation that ends), 44 and 59 (disputes), F3, F4, F6's dunning, F10, F12 and F13.
+//! F7), the customer's time to act (`T_action`, 31), the end of a hold (`T_resv`, 27) and a parcel's
+//! time on its way (`T_transit`, F12). Not yet: rows 9, 10, 15 and 16 (backorders), 39 and 45
+//! (holds), 41 (some parcels of several), 43 (an authorisation that ends), 44 and 59 (disputes),
+//! F3, F4, F6's dunning and F10. Nobody is notified of anything yet.
 //!
 //! **Who lets a hold run out.** The saga itself: it knows whether somebody still waits for the
 //! goods. It extends the hold in time; where it comes too late, since the process was away, the
@@ -95,6 +96,10 @@ pub enum Input {
     },
     FulfilmentCancelled,
     CancelRejected,
+    ParcelLost,
+    ParcelReturned,
+    /// It should have arrived long ago.
+    TransitOverdue,
 }
 
 names! {
@@ -128,6 +133,7 @@ names! {
     pub enum Timer {
         Action = "action",
         Hold = "hold",
+        Transit = "transit",
     }
 }
 
@@ -190,6 +196,9 @@ impl Saga for Fulfilment {
             | Input::MethodReplaced { .. }
             | Input::ActionOverdue
             | Input::Packed
+            | Input::ParcelLost
+            | Input::ParcelReturned
+            | Input::TransitOverdue
             | Input::LabelRejected
             | Input::Delivered { .. } => return None,
         })
@@ -238,6 +247,7 @@ impl Saga for Fulfilment {
         match timer {
             Timer::Action => Input::ActionOverdue,
             Timer::Hold => Input::HoldEnding,
+            Timer::Transit => Input::TransitOverdue,
         }
     }
 
@@ -295,7 +305,7 @@ fn inventory(fact: &inventory::Event) -> Option<Input> {
 }
 
 fn shipping(fact: &shipping::Event) -> Option<Input> {
-    use shipping::Event;
+    use shipping::{Event, Trouble};
     Some(match fact {
         Event::Created { .. } => Input::FulfilmentCreated,
         Event::Packed { .. } => Input::Packed,
@@ -304,6 +314,8 @@ fn shipping(fact: &shipping::Event) -> Option<Input> {
             Input::HandedOver { tracking_code: tracking_code.clone() }
         }
         Event::Delivered { at, .. } => Input::Delivered { at: *at },
+        Event::TroubleReported { trouble: Trouble::Lost, .. } => Input::ParcelLost,
+        Event::TroubleReported { trouble: Trouble::Returned, .. } => Input::ParcelReturned,
         Event::Cancelled { .. } => Input::FulfilmentCancelled,
         Event::CancelRejected { .. } => Input::CancelRejected,
         _ => return None,

@@ -18,6 +18,7 @@ mod event_streams;
 mod freshness;
 mod metrics;
 mod overload;
+mod parcel_trouble;
 mod parked;
 mod payment_action;
 mod personal_data;

@@ -1,5 +1,7 @@
 //! From the confirmation of an order to its delivery, or to the moment it turns round.
 
+use std::time::Duration;
+
 use schemas::Timestamp;
 use schemas::order::CancelReason;
 
@@ -10,8 +12,14 @@ use super::{
 
 /// How often a capture is tried again after the provider said "not now".
 const CAPTURE_FAILURES_MAX: u32 = 3;
+/// How long a parcel may be on its way.
+const TRANSIT: Duration = Duration::from_hours(14 * 24);
 
-#[expect(clippy::match_same_arms, reason = "one arm for each row")]
+#[expect(
+    clippy::too_many_lines,
+    clippy::match_same_arms,
+    reason = "one table on one page, one arm for each row"
+)]
 pub(super) fn react(
     saga: Fulfilment,
     order: &Order,
@@ -62,6 +70,7 @@ pub(super) fn react(
         // F8: the pivot.
         (Fulfilling(Released), Input::HandedOver { tracking_code }) => {
             next(saga.to(Fulfilling(Shipped)))
+                .and(Output::StartTimer(Timer::Transit, TRANSIT))
                 .send(Step::RecordShipment, ask::record_shipment(order, tracking_code))
         }
         (Fulfilling(Shipped), Input::HandedOver { tracking_code }) => {
@@ -72,6 +81,12 @@ pub(super) fn react(
             Fulfilling(Picking | Capturing) | Cancelling(Picking | Capturing),
             Input::HandedOver { .. } | Input::CancelRejected,
         ) => next(saga).and(Output::Park("goods_left_unpaid")),
+        // F12: a person decides whether it is sent again or paid back.
+        (Fulfilling(Shipped), Input::ParcelLost | Input::TransitOverdue) => {
+            next(saga).and(Output::Park("lost"))
+        }
+        // F13
+        (Fulfilling(Shipped), Input::ParcelReturned) => next(saga).and(Output::Park("returned")),
         // F11, 46
         (Fulfilling(Shipped), Input::Delivered { at }) => next(saga.to(Finalising(Completed)))
             .send(Step::RecordDelivery, ask::record_delivery(order, *at))
@@ -114,5 +129,6 @@ pub(super) fn react(
 /// 48: it has left the house, so it stays as it is.
 fn keep(saga: Fulfilment, order: &Order) -> Reaction<Fulfilment> {
     next(Fulfilment { cancel: false, ..saga }.to(Phase::Fulfilling(Parcel::Shipped)))
+        .and(Output::StartTimer(Timer::Transit, TRANSIT))
         .send(Step::RejectCancellation, ask::reject_cancellation(order))
 }

@@ -213,6 +213,18 @@ fn r14_a_timer_and_the_reply_in_the_same_instant() {
 }
 
 #[test]
+fn a_parcel_that_is_lost_is_somebodys_business() {
+    let scenario = Scenario { clumsy: true, ..Scenario::FAIR };
+    let mut world = World::new(scenario);
+    world.hold(Who::Carrier).hold(Who::Clock).run();
+    world.let_go(Who::Carrier).act(Action::Label).hold(Who::Carrier).run();
+    world.act(Action::LoseParcel).run();
+    assert!(world.folded.is_parked());
+    assert_eq!(world.state(), "fulfilling/shipped");
+    check(&world, scenario);
+}
+
+#[test]
 fn r16_two_cancellations_are_one() {
     let mut world = World::new(FICKLE);
     world.hold(Who::Clock).hold(Who::Warehouse).run();

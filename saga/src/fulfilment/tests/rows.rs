@@ -97,6 +97,9 @@ pub(super) fn inputs() -> impl Strategy<Value = Input> {
         delivered(),
         Input::FulfilmentCancelled,
         Input::CancelRejected,
+        Input::ParcelLost,
+        Input::ParcelReturned,
+        Input::TransitOverdue,
     ])
 }
 
@@ -856,6 +859,22 @@ fn row_f7_a_capture_of_unknown_outcome_is_cleared_up_while_undoing() {
 #[test]
 fn row_f8_the_parcel_leaves() {
     released().when(handed_over()).then("fulfilling/shipped", &["send record_shipment"]);
+}
+
+#[test]
+fn row_f12_a_parcel_that_is_lost_calls_a_person() {
+    shipped().when(Input::ParcelLost).then("fulfilling/shipped", &["park: lost"]);
+    shipped().when_fired("transit", 1).then("fulfilling/shipped", &["park: lost"]);
+    let left = released().when(handed_over());
+    assert!(left.told().contains(&"wait transit 1209600s".to_owned()), "{:?}", left.told());
+    let kept = released().when(CANCEL).when(Input::CancelRejected);
+    assert!(kept.told().contains(&"wait transit 1209600s".to_owned()), "{:?}", kept.told());
+}
+
+#[test]
+fn row_f13_a_parcel_that_comes_back_calls_a_person() {
+    shipped().when(Input::ParcelReturned).then("fulfilling/shipped", &["park: returned"]);
+    completed().when(Input::ParcelReturned).then("completed", &["ignore"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use aggregates::{inventory::Inventory, order::Order, payment::Payment, shipping::Shipping};
 use schemas::inventory::{ReserveMode, Units};
 use schemas::order::{CancelReason, Line};
-use schemas::shipping::Scan;
+use schemas::shipping::{Scan, Trouble};
 use schemas::{
     Address, Category, Command, CommandId, CustomerId, Decider, EventId, Fact, OrderId, Personal,
     Quantity, Recorded, Sku, StreamId, Text, Timestamp, inventory, order, payment, saga, shipping,
@@ -47,6 +47,8 @@ pub(super) struct Scenario {
     /// Whether another customer takes what is left on the shelf, as soon as they can.
     pub(super) rival: bool,
     pub(super) label_rejected: bool,
+    /// Whether the carrier may lose the parcel.
+    pub(super) clumsy: bool,
 }
 
 impl Scenario {
@@ -66,6 +68,7 @@ impl Scenario {
         naps: 0,
         rival: false,
         label_rejected: false,
+        clumsy: false,
     };
 }
 
@@ -89,6 +92,7 @@ pub(super) enum Action {
     Label,
     HandOver,
     Deliver,
+    LoseParcel,
     Cancel,
     /// The customer confirms the payment with their bank.
     Confirm,
@@ -124,7 +128,7 @@ impl Action {
             Self::Execute(category) | Self::Lose(category) => Who::Inbox(category),
             Self::Answer | Self::Forget | Self::Webhook => Who::Provider,
             Self::Pack | Self::HandOver => Who::Warehouse,
-            Self::Label | Self::Deliver => Who::Carrier,
+            Self::Label | Self::Deliver | Self::LoseParcel => Who::Carrier,
             Self::Cancel | Self::Confirm | Self::Refuse | Self::Replace => Who::Customer,
             Self::Rival => Who::Rival,
             Self::Alarm | Self::Nap => Who::Clock,
@@ -278,6 +282,7 @@ impl World {
             may(replaces, Action::Replace);
             may(self.scenario.rival && self.may_rival(), Action::Rival);
             may(self.scenario.naps > 0, Action::Nap);
+            may(self.scenario.clumsy && self.has_left() && ships(lost()), Action::LoseParcel);
             may(self.scenario.alarms > 0 && self.timer().is_some(), Action::Alarm);
             for category in Category::ALL {
                 may(self.scenario.losses > 0 && self.may_lose(category), Action::Lose(category));
@@ -339,6 +344,7 @@ impl World {
                 self.shipping(&shipping::Command::HandOver);
             }
             Action::Deliver => self.shipping(&delivered()),
+            Action::LoseParcel => self.shipping(&lost()),
             Action::Cancel | Action::Confirm | Action::Refuse | Action::Replace => {
                 self.customer(action);
             }
@@ -596,6 +602,14 @@ fn word(fact: &Fact) -> String {
 
 fn replace() -> payment::Command {
     payment::Command::ReplaceMethod { method: Text::literal(OTHER_CARD) }
+}
+
+fn lost() -> shipping::Command {
+    shipping::Command::RecordTrouble {
+        carrier_event: Text::literal("trouble_1"),
+        trouble: Trouble::Lost,
+        at: dawn(),
+    }
 }
 
 fn delivered() -> shipping::Command {
