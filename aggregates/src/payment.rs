@@ -60,6 +60,8 @@ pub struct Payment {
     /// What the provider holds or held, and until when.
     authorised: Option<(Money, Timestamp)>,
     captured: Option<Money>,
+    /// What of it is gone again, without our giving it back.
+    reversed: Option<Money>,
     refunds: BTreeMap<RefundId, Refund>,
     /// Open questions of which nobody knows what became.
     unknown: Vec<Operation>,
@@ -201,6 +203,12 @@ impl Decider for Payment {
                 self.known(Operation::Capture);
                 self.known(Operation::Void);
             }
+            Event::CaptureReversed { amount, .. } => {
+                self.reversed = Some(match self.reversed {
+                    Some(reversed) => reversed.plus(*amount).unwrap_or(reversed),
+                    None => *amount,
+                });
+            }
             Event::CaptureFailed { code, .. } => {
                 self.capture = Capture::Failed(code.clone());
                 self.known(Operation::Capture);
@@ -282,16 +290,16 @@ impl Payment {
         }
     }
 
-    /// What was taken and has neither gone back nor is on its way back, leaving `except` out of
-    /// account; none: nothing was taken.
+    /// What was taken, was not lost, and has neither gone back nor is on its way back, leaving
+    /// `except` out of account; none: nothing was taken.
     fn left(&self, except: Option<RefundId>) -> Option<Money> {
         let gone = |(id, refund): &(&RefundId, &Refund)| {
             Some(**id) != except && refund.status != RefundStatus::Failed
         };
         let refunds = self.refunds.iter().filter(gone).map(|(_, refund)| refund.amount);
-        self.captured.map(|captured| {
-            refunds.fold(captured, |left, amount| left.minus(amount).unwrap_or(left))
-        })
+        let gone = refunds.chain(self.reversed);
+        self.captured
+            .map(|captured| gone.fold(captured, |left, amount| left.minus(amount).unwrap_or(left)))
     }
 
     fn pending_refund(&self) -> Option<(RefundId, Refund)> {

@@ -33,6 +33,8 @@ words! {
         Captured = "captured",
         /// The provider did not take it.
         CaptureFailed = "capture_failed",
+        /// What the provider took is gone again, without our giving it back.
+        CaptureReversed = "capture_reversed",
         /// The provider is to let go.
         Voiding = "voiding",
         /// Nothing is held.
@@ -105,7 +107,9 @@ crate::table! {
         captured: i64,
         /// What was given back, in minor units.
         refunded: i64,
-        /// What was taken and not given back, in minor units.
+        /// What of it is gone again without our giving it back, in minor units.
+        reversed: i64,
+        /// What was taken and is still there, in minor units.
         balance: i64,
         /// Whether nothing is wanted any more: what still comes in goes back.
         unwanted: bool,
@@ -147,6 +151,7 @@ impl Row {
             authorised: 0,
             captured: 0,
             refunded: 0,
+            reversed: 0,
             balance: 0,
             unwanted: false,
             provider_ref: None,
@@ -290,6 +295,10 @@ impl Row {
                 self.answer(Operation::Capture, Outcome::Succeeded, captured, at).op = Some(*op);
                 self.state = AsText(State::Captured);
             }
+            Event::CaptureReversed { amount, .. } => {
+                self.reversed += self.in_currency(amount);
+                self.state = AsText(State::CaptureReversed);
+            }
             Event::CaptureFailed { code, .. } => {
                 let answer = self.answer(Operation::Capture, Outcome::Failed, 0, at);
                 answer.code = Some(code.to_string());
@@ -320,7 +329,7 @@ impl Row {
             }
             _ => {}
         }
-        self.balance = self.captured - self.refunded;
+        self.balance = self.captured - self.refunded - self.reversed;
     }
 }
 
@@ -468,6 +477,15 @@ mod tests {
         assert_eq!(told(&row), [(authorise, "failed"), (authorise, "pending")]);
         assert_eq!((row.state.0, row.action_url.as_deref()), (State::Authorising, None));
         assert_eq!(row.transactions.0[0].code.as_deref(), Some("replaced"));
+    }
+
+    #[test]
+    fn money_that_is_gone_again_leaves_nothing() {
+        let reversed = Event::CaptureReversed { order: order_id(), amount: euro(300) };
+        let row =
+            after([requested(1), authorised()].into_iter().chain(captured()).chain([reversed]));
+        assert_eq!((row.captured, row.reversed, row.balance), (300, 300, 0));
+        assert_eq!(row.state.0, State::CaptureReversed);
     }
 
     #[test]

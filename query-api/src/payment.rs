@@ -72,7 +72,9 @@ struct Payment {
     authorised: Option<Money>,
     captured: Option<Money>,
     refunded: Option<Money>,
-    /// What was taken and not given back.
+    /// What of it is gone again without our giving it back.
+    reversed: Option<Money>,
+    /// What was taken and is still there.
     balance: Option<Money>,
     /// Whether nothing is wanted any more: what still comes in goes back.
     unwanted: bool,
@@ -112,6 +114,7 @@ impl Payment {
             authorised: money(row.authorised),
             captured: money(row.captured),
             refunded: money(row.refunded),
+            reversed: money(row.reversed),
             balance: money(row.balance),
             unwanted: row.unwanted,
             provider_ref: row.provider_ref,

@@ -8,7 +8,7 @@
 //! Of the design's timers these are in: the patience with every step (12, 24, 34, 38, 50, 55, 56,
 //! F7), the customer's time to act (`T_action`, 31), the end of a hold (`T_resv`, 27) and a parcel's
 //! time on its way (`T_transit`, F12). Not yet: rows 9, 10, 15 and 16 (backorders), 39 and 45
-//! (holds), 41 (some parcels of several), 43 (an authorisation that ends), 44 and 59 (disputes),
+//! (holds), 41 (some parcels of several), 43 (an authorisation that ends), 44 and 59 (disputes; money that is gone again is in),
 //! F3, F4, F6's dunning and F10. Nobody is notified of anything yet.
 //!
 //! **Who lets a hold run out.** The saga itself: it knows whether somebody still waits for the
@@ -72,6 +72,9 @@ pub enum Input {
         retryable: bool,
     },
     Captured {
+        amount: Money,
+    },
+    CaptureReversed {
         amount: Money,
     },
     CaptureFailed {
@@ -193,6 +196,7 @@ impl Saga for Fulfilment {
             Input::OrderPlaced(_)
             | Input::StockExpired
             | Input::HoldEnding
+            | Input::CaptureReversed { .. }
             | Input::MethodReplaced { .. }
             | Input::ActionOverdue
             | Input::Packed
@@ -281,6 +285,7 @@ fn payment(fact: &payment::Event) -> Option<Input> {
         Event::MethodReplaced { method, .. } => Input::MethodReplaced { method: method.clone() },
         Event::Declined { retryable, .. } => Input::Declined { retryable: *retryable },
         Event::Captured { amount, .. } => Input::Captured { amount: *amount },
+        Event::CaptureReversed { amount, .. } => Input::CaptureReversed { amount: *amount },
         Event::CaptureFailed { retryable, .. } => Input::CaptureFailed { retryable: *retryable },
         Event::Voided { .. } => Input::Voided,
         Event::Refunded { amount, .. } => Input::Refunded { amount: *amount },

@@ -308,6 +308,14 @@ pub enum Event {
         /// How much.
         amount: Money,
     },
+    /// Money that was taken is gone again, without our giving it back.
+    #[serde(rename = "payment.capture_reversed.v1")]
+    CaptureReversed {
+        /// For which order.
+        order: OrderId,
+        /// How much.
+        amount: Money,
+    },
     /// The provider did not take the money.
     #[serde(rename = "payment.capture_failed.v1")]
     CaptureFailed {
@@ -404,6 +412,7 @@ impl Event {
             | Self::OutcomeUnknown { order, .. }
             | Self::CaptureRequested { order, .. }
             | Self::Captured { order, .. }
+            | Self::CaptureReversed { order, .. }
             | Self::CaptureFailed { order, .. }
             | Self::VoidRequested { order, .. }
             | Self::Voided { order, .. }

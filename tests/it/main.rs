@@ -17,6 +17,7 @@ mod event_store;
 mod event_streams;
 mod freshness;
 mod metrics;
+mod money_reversed;
 mod overload;
 mod parcel_trouble;
 mod parked;

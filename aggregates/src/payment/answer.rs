@@ -56,7 +56,9 @@ impl Payment {
             }
             Command::RecordNotification { notification, provider_ref, status } => {
                 let heard = self.notifications.contains(notification);
-                let news = !heard && self.is_news(provider_ref, *status);
+                let news = !heard
+                    && (self.is_news(provider_ref, *status)
+                        || self.may_be_lost(provider_ref, *status));
                 let (notification, provider_ref) = (notification.clone(), provider_ref.clone());
                 only(news, Event::ProviderNotified { order, notification, provider_ref })
             }
@@ -72,7 +74,9 @@ impl Payment {
                 let (url, decline) = (url.as_ref(), decline.as_ref());
                 let (authorised, captured, until) = (*authorised, *captured, *until);
                 let stands = Stands { authorised, captured, until, url, decline };
-                self.record_state(order, provider_ref, *status, stands)
+                let mut events = self.record_state(order, provider_ref, *status, stands);
+                events.extend(self.record_loss(order, provider_ref, *status, captured));
+                events
             }
             Command::Create { .. }
             | Command::Authorise { .. }
@@ -225,6 +229,28 @@ impl Payment {
                 events
             }
         }
+    }
+
+    /// An intent that wants another means of payment after its money was taken: the money is gone
+    /// again. What went back meanwhile is not gone a second time.
+    fn record_loss(
+        &self,
+        order: OrderId,
+        provider_ref: &Text,
+        status: ProviderStatus,
+        captured: Money,
+    ) -> Vec<Event> {
+        let known = self.captured.filter(|_| self.may_be_lost(provider_ref, status));
+        let kept = self.reversed.map_or(known, |reversed| known?.minus(reversed).ok());
+        let lost = kept.and_then(|kept| kept.minus(captured).ok());
+        let amounts = [lost, self.left(None)].map(|money| money.map_or(0, |money| money.amount));
+        let amount = Money { amount: amounts[0].min(amounts[1]), ..captured };
+        only(amount.amount > 0, Event::CaptureReversed { order, amount })
+    }
+
+    fn may_be_lost(&self, provider_ref: &Text, status: ProviderStatus) -> bool {
+        let same = self.provider_ref.as_ref() == Some(provider_ref);
+        same && status == ProviderStatus::RequiresMethod && self.captured.is_some()
     }
 
     /// Whether `status` of the provider's `provider_ref` says something that we do not know.

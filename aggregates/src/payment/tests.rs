@@ -447,6 +447,7 @@ fn records() -> Named<Command> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table on one page")]
 fn every_record_of_the_provider_in_every_state() {
     check_table::<Payment>(
         &states(),
@@ -454,9 +455,14 @@ fn every_record_of_the_provider_in_every_state() {
         "
         method!      absent                      !not_found
         method!      adrift,acting               provider_notified
+        method!      paid,refunding,refunded     provider_notified
+        method!      unrefunded,undoing          provider_notified
+        method!      undone,not_undone           provider_notified
         method!      *                           -
         method       absent                      !not_found
         method       adrift,acting               declined
+        method       paid,refunding,unrefunded   capture_reversed
+        method       not_undone                  capture_reversed
         method       *                           -
 
         action!      absent                      !not_found

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use schemas::Timestamp;
 use schemas::order::RejectReason;
+use schemas::{Money, Timestamp};
 
 use super::state::{End, Owed, Parcel, Phase, Stock};
 use super::{Fulfilment, Input, Order, Step, Timer, ask};
@@ -68,6 +68,7 @@ fn anywhere(saga: Fulfilment, order: &Order, input: &Input) -> Reaction<Fulfilme
         // Money that moved without our asking: by somebody's hand, or the provider let go.
         (_, Input::Captured { amount }) => next(saga.captured(*amount))
             .send(Step::RecordPayment, ask::record_payment(order, *amount)),
+        (_, Input::CaptureReversed { amount }) => lose(saga, order, *amount),
         (_, Input::Refunded { amount }) => next(saga.refunded(*amount))
             .send(Step::RecordRefund, ask::record_refund(order, *amount)),
         (Authorising | Confirming | Fulfilling(_) | Cancelling(_), Input::Voided) => {
@@ -116,6 +117,11 @@ fn unwind(saga: Fulfilment, order: &Order, why: &'static str) -> Reaction<Fulfil
         reaction = reaction.undo(Step::ReleaseStock, ask::release_stock(order));
     }
     reaction
+}
+
+/// F9, 59: the customer has the money again, and it was not us who gave it back.
+fn lose(saga: Fulfilment, order: &Order, amount: Money) -> Reaction<Fulfilment> {
+    next(saga.reversed(amount)).send(Step::RecordRefund, ask::record_refund(order, amount))
 }
 
 /// Tells the order how it ends: an order that is being cancelled can only be cancelled.

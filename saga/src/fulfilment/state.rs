@@ -34,6 +34,8 @@ pub struct Fulfilment {
     pub(super) stock: Stock,
     /// What was taken.
     pub(super) captured: Option<Money>,
+    /// What is gone again, without our giving it back.
+    pub(super) reversed: Option<Money>,
     /// What was given back.
     pub(super) refunded: Option<Money>,
 }
@@ -152,6 +154,15 @@ impl Fulfilment {
         Self { captured: sum(self.captured, amount), ..self }
     }
 
+    pub(super) fn reversed(self, amount: Money) -> Self {
+        Self { reversed: sum(self.reversed, amount), ..self }
+    }
+
+    /// Whether money that was taken is gone again.
+    pub(super) fn is_unpaid(&self) -> bool {
+        self.reversed.is_some()
+    }
+
     pub(super) fn refunded(self, amount: Money) -> Self {
         Self { refunded: sum(self.refunded, amount), ..self }
     }
@@ -192,10 +203,10 @@ impl Fulfilment {
         Owed { money: asked && open && !order.total.is_zero(), stock: true }
     }
 
-    /// Whether more was taken than given back.
+    /// Whether more was taken than given back or lost.
     pub(super) fn keeps_money(&self) -> bool {
         let amount = |money: Option<Money>| money.map_or(0, |money| money.amount);
-        amount(self.captured) > amount(self.refunded)
+        amount(self.captured) > amount(self.refunded) + amount(self.reversed)
     }
 }
 

@@ -244,6 +244,23 @@ impl Book {
         Ok(Effect { status: StatusCode::OK, body: now.json(false), ..done })
     }
 
+    /// `POST /sandbox/payment_intents/{id}/reverse`: the money that was taken is gone again, as
+    /// where a bank finds out late that there was none.
+    pub(super) fn reverse(&mut self, id: &str, moment: &Moment<'_>) -> Effect<Object> {
+        self.try_reverse(id, moment).unwrap_or_else(Refusal::effect)
+    }
+
+    fn try_reverse(&mut self, id: &str, moment: &Moment<'_>) -> Done {
+        let mut intent = self.find(id, "intent")?;
+        if intent.status != Status::Succeeded {
+            return Err(Refusal::unexpected_state(&intent, "reversed"));
+        }
+        (intent.status, intent.method) = (Status::RequiresPaymentMethod, None);
+        intent.received = intent.refunded;
+        intent.last_error = Some(card::reversed(intent.charge_id()));
+        Ok(self.changed(intent, "payment_intent.payment_failed", &Form::default(), moment))
+    }
+
     /// `POST /v1/payment_intents/{id}/capture`: once, and what is not taken is let go.
     pub(super) fn capture(&mut self, id: &str, form: &Form, moment: &Moment<'_>) -> Effect<Object> {
         self.try_capture(id, form, moment).unwrap_or_else(Refusal::effect)

@@ -45,6 +45,14 @@ pub(super) fn unconfirmed() -> Value {
 
 const DECLINED: &str = "Your card was declined.";
 
+/// The error where money that was taken is gone again.
+pub(super) fn reversed(charge: Option<&str>) -> Value {
+    json!({
+        "type": "card_error", "code": "charge_reversed", "charge": charge,
+        "message": "The bank took the money back.",
+    })
+}
+
 /// How a payment method behaves; `None` where there is no such method.
 ///
 /// `pm_card_visa_chargeDeclined…` and `pm_card_chargeDeclined…` are the same cards.

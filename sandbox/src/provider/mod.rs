@@ -59,6 +59,7 @@ pub(crate) fn router(desk: Arc<Desk<Book>>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&desk), authorise));
     api.route("/sandbox/books", get(books))
         .route("/sandbox/payment_intents/{id}/challenge", get(bank).post(challenge))
+        .route("/sandbox/payment_intents/{id}/reverse", post(reverse))
         .merge(steering())
         .with_state(desk)
 }
@@ -171,6 +172,11 @@ async fn challenge(
     let call = Call::new(&headers, &uri, body);
     let form = call.form();
     desk.change(&call, "challenge", move |book, moment| book.challenge(&id, &form, moment)).await
+}
+
+/// Money that was taken is gone again.
+async fn reverse(State(desk): Shared, Path(id): Path<String>) -> Response {
+    desk.carry_out(None, |book, moment| book.reverse(&id, moment))
 }
 
 /// The books, for whoever wants to compare: sums by currency, and intents by pages of `limit`

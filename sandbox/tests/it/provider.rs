@@ -151,6 +151,21 @@ async fn a_bank_that_asks_is_answered_by_the_customer() {
 }
 
 #[tokio::test]
+async fn money_that_was_taken_may_be_gone_again() {
+    let world = provider().await;
+    let id = held(&world, "700").await;
+    let reverse = format!("/sandbox/payment_intents/{id}/reverse");
+    let unexpected = "payment_intent_unexpected_state";
+    is_error(&world.form(&reverse, None, &[]).await, 400, unexpected);
+    world.form(&format!("{INTENTS}/{id}/capture"), None, &[]).await;
+    let (status, gone) = world.form(&reverse, None, &[]).await;
+    assert_eq!((status, &gone["status"]), (200, &json!("requires_payment_method")));
+    assert_eq!(gone["amount_received"], 0);
+    let refund = world.form("/v1/refunds", None, &[("payment_intent", &id)]).await;
+    is_error(&refund, 400, unexpected);
+}
+
+#[tokio::test]
 async fn webhooks_are_held_back_on_request() {
     let mut receiver = Receiver::start().await;
     let config = Config { webhook_url: Some(receiver.url.clone()), ..config() };

@@ -184,6 +184,29 @@ fn a_confirmation_after_the_void_goes_back_by_itself() {
 }
 
 #[test]
+fn money_that_is_gone_again_is_missed_once() {
+    let reversed = |cents| Event::CaptureReversed { order: order(), amount: euro(cents) };
+    given(paid())
+        .when(notice("n1", "pi_1", ProviderStatus::RequiresMethod))
+        .then([notified("n1", "pi_1")])
+        .when(stands("pi_1", ProviderStatus::RequiresMethod, 0))
+        .then([reversed(DUE)])
+        .when(stands("pi_1", ProviderStatus::RequiresMethod, 0))
+        .then([])
+        .when(give_back(refund("a"), 1))
+        .then_refused(Refusal::RefundExceedsCaptured { left: euro(0) });
+    given(paid())
+        .when(give_back(refund("a"), 1000))
+        .then([refunding(refund("a"), 1000)])
+        .when(stands("pi_1", ProviderStatus::RequiresMethod, 0))
+        .then([reversed(DUE - 1000)])
+        .when(was_refunded(refund("a"), 1000))
+        .then([refunded(refund("a"), 1000)])
+        .when(void())
+        .then([voided(false)]);
+}
+
+#[test]
 fn a_capture_that_is_refused_is_answered_once() {
     let too_much = || not_captured("amount_exceeds_authorised", false);
     given_held()

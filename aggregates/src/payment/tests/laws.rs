@@ -112,6 +112,7 @@ struct Books {
     authorised: Option<Money>,
     captured: Option<Money>,
     refunds: BTreeMap<RefundId, (Money, bool)>,
+    lost: Vec<Money>,
     open: BTreeSet<&'static str>,
 }
 
@@ -135,6 +136,7 @@ impl Books {
                 assert!(fits(captured, self.authorised), "captured beyond what was authorised");
                 self.captured = Some(captured);
             }
+            Event::CaptureReversed { amount, .. } => self.lost.push(*amount),
             Event::RefundRequested { refund, amount, .. } => {
                 let pending = |(id, (_, done)): (&RefundId, &(Money, bool))| !done && id != refund;
                 assert!(!self.refunds.iter().any(pending), "two refunds on their way");
@@ -150,8 +152,9 @@ impl Books {
             _ => {}
         }
         if let Some(captured) = self.captured {
-            let refunds = self.refunds.values();
-            let left = refunds.fold(captured, |left, (amount, _)| left.minus(*amount).unwrap());
+            let refunds = self.refunds.values().map(|(amount, _)| amount);
+            let gone = refunds.chain(&self.lost);
+            let left = gone.fold(captured, |left, amount| left.minus(*amount).unwrap());
             assert!(left.amount >= 0, "refunded beyond what was captured");
         } else {
             assert!(self.refunds.is_empty(), "refunded what was never captured");

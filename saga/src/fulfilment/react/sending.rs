@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use schemas::Timestamp;
 use schemas::order::CancelReason;
+use schemas::{Text, Timestamp};
 
 use super::{
     EXTEND_FOR, End, Fulfilment, Input, Order, Output, Parcel, Phase, Reaction, Step, Timer,
-    anywhere, ask, extend, next, release, unwind,
+    anywhere, ask, extend, lose, next, release, unwind,
 };
 
 /// How often a capture is tried again after the provider said "not now".
@@ -67,11 +67,30 @@ pub(super) fn react(
             let why = CancelReason::Other;
             next(saga).send(Step::RequestCancellation, ask::request_cancellation(order, why))
         }
+        // F9: it is not paid for any more, so that it stays here if it can.
+        (Fulfilling(Released), Input::CaptureReversed { amount }) => {
+            let why = CancelReason::Other;
+            lose(saga, order, *amount)
+                .send(Step::RequestCancellation, ask::request_cancellation(order, why))
+        }
+        // F9, too late.
+        (Fulfilling(Released), Input::HandedOver { tracking_code }) if saga.is_unpaid() => {
+            leave(saga, order, tracking_code).and(Output::Park("money_reversed"))
+        }
+        (Cancelling(_), Input::HandedOver { tracking_code }) if saga.is_unpaid() => {
+            keep(saga, order)
+                .send(Step::RecordShipment, ask::record_shipment(order, tracking_code))
+                .and(Output::Park("money_reversed"))
+        }
+        (Cancelling(_), Input::CancelRejected) if saga.is_unpaid() => {
+            keep(saga, order).and(Output::Park("money_reversed"))
+        }
+        (Fulfilling(Shipped), Input::CaptureReversed { amount }) => {
+            lose(saga, order, *amount).and(Output::Park("money_reversed"))
+        }
         // F8: the pivot.
         (Fulfilling(Released), Input::HandedOver { tracking_code }) => {
-            next(saga.to(Fulfilling(Shipped)))
-                .and(Output::StartTimer(Timer::Transit, TRANSIT))
-                .send(Step::RecordShipment, ask::record_shipment(order, tracking_code))
+            leave(saga, order, tracking_code)
         }
         (Fulfilling(Shipped), Input::HandedOver { tracking_code }) => {
             next(saga).send(Step::RecordShipment, ask::record_shipment(order, tracking_code))
@@ -124,6 +143,13 @@ pub(super) fn react(
         ) => next(saga),
         _ => anywhere(saga, order, input),
     }
+}
+
+/// F8: it leaves the house.
+fn leave(saga: Fulfilment, order: &Order, tracking_code: &Text) -> Reaction<Fulfilment> {
+    next(saga.to(Phase::Fulfilling(Parcel::Shipped)))
+        .and(Output::StartTimer(Timer::Transit, TRANSIT))
+        .send(Step::RecordShipment, ask::record_shipment(order, tracking_code))
 }
 
 /// 48: it has left the house, so it stays as it is.

@@ -2,7 +2,7 @@
 
 use super::{
     End, Fulfilment, Input, Order, Output, Owed, Phase, Reaction, Step, anywhere, ask, finalise,
-    next,
+    lose, next,
 };
 
 #[expect(clippy::match_same_arms, reason = "one arm for each row")]
@@ -68,6 +68,10 @@ pub(super) fn react(saga: Fulfilment, order: &Order, input: &Input) -> Reaction<
         ) => next(saga).undo(Step::ReleaseStock, ask::release_stock(order)),
         (Ended(Cancelled | Rejected), Input::HandedOver { .. }) => {
             next(saga).and(Output::Park("goods_left"))
+        }
+        // 59
+        (Finalising(Completed) | Ended(Completed), Input::CaptureReversed { amount }) => {
+            lose(saga, order, *amount).and(Output::Park("money_reversed"))
         }
         // 60
         (Ended(Completed), Input::CancellationRequested) => {

@@ -30,12 +30,18 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
     let stock = prop_oneof![1 => 0..2_u32, 6 => Just(5)];
     let price_cents = prop_oneof![1 => Just(0), 8 => Just(1000)];
     let mishaps = (0..3_u32, 0..3_u32, 0..3_u32, 0..3_u32, 0..3_u32);
-    let house = (prop::bool::weighted(0.1), 0..3_u32, any::<bool>(), prop::bool::weighted(0.2));
+    let house = (
+        prop::bool::weighted(0.1),
+        0..3_u32,
+        any::<bool>(),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
+    );
     (customer, stock, price_cents, mishaps, house).prop_map(
         |(customer, stock, price_cents, mishaps, house)| {
             let (card, other, replacements, version) = customer;
             let (cancels, unknowns, webhooks, alarms, losses) = mishaps;
-            let (label_rejected, naps, rival, clumsy) = house;
+            let (label_rejected, naps, rival, clumsy, regretful) = house;
             Scenario {
                 version,
                 card,
@@ -51,6 +57,8 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
                 naps,
                 rival,
                 label_rejected,
+                // Version 1 does not hear of it.
+                regretful: regretful && version > 1,
                 clumsy,
             }
         },
@@ -74,7 +82,8 @@ pub(super) fn check(world: &World, scenario: Scenario) {
             _ => None,
         });
         let lost = reason == Some("lost") && scenario.version > 1;
-        let needed = scenario.card == Card::RefundFails || asked || lost;
+        let money = scenario.card == Card::RefundFails || world.provider.reversed;
+        let needed = money || asked || lost;
         assert!(needed, "parked without need: {:#?}", world.told);
         return;
     }

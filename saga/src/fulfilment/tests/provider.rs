@@ -74,11 +74,13 @@ pub(super) struct Provider {
     other: Card,
     intents: BTreeMap<u32, Intent>,
     refunds: BTreeMap<RefundId, Money>,
+    /// Whether money that was taken is gone again.
+    pub(super) reversed: bool,
 }
 
 impl Provider {
     pub(super) fn new(card: Card, other: Card) -> Self {
-        Self { card, other, intents: BTreeMap::new(), refunds: BTreeMap::new() }
+        Self { card, other, intents: BTreeMap::new(), refunds: BTreeMap::new(), reversed: false }
     }
 
     /// What the adapter hears in an event and has to ask.
@@ -132,6 +134,22 @@ impl Provider {
         Call::Look { op }
     }
 
+    /// The payment whose money may be gone again.
+    pub(super) fn may_reverse(&self) -> Option<u32> {
+        let mut taken = self.intents.iter();
+        let taken = taken.find(|(_, intent)| intent.status == ProviderStatus::Succeeded);
+        taken.filter(|_| self.refunds.is_empty()).map(|(op, _)| *op)
+    }
+
+    /// The bank takes back what it gave.
+    pub(super) fn reverse(&mut self, op: u32) -> Call {
+        self.reversed = true;
+        let intent = self.intents.get_mut(&op).unwrap();
+        intent.status = ProviderStatus::RequiresMethod;
+        intent.captured = Money::zero(intent.captured.currency);
+        Call::Look { op }
+    }
+
     /// Does what was asked, once, and says what the adapter records.
     pub(super) fn answer(&mut self, call: &Call) -> Option<Command> {
         Some(match call {
@@ -142,7 +160,7 @@ impl Provider {
                 return Some(self.void(*op)).filter(|command| *command != Command::RecordVoided);
             }
             Call::Look { op } => self.state(*op),
-            Call::Refund { refund, .. } if self.card == Card::RefundFails => {
+            Call::Refund { refund, .. } if self.card == Card::RefundFails || self.reversed => {
                 Command::RecordRefundFailed { refund: *refund, code: Text::literal("lost_card") }
             }
             Call::Refund { refund, amount } => {

@@ -42,6 +42,10 @@ fn captured() -> Input {
     Input::Captured { amount: euro(3000) }
 }
 
+fn reversed() -> Input {
+    Input::CaptureReversed { amount: euro(3000) }
+}
+
 fn refunded() -> Input {
     Input::Refunded { amount: euro(3000) }
 }
@@ -84,6 +88,7 @@ pub(super) fn inputs() -> impl Strategy<Value = Input> {
         Input::Declined { retryable: true },
         DECLINED,
         captured(),
+        reversed(),
         Input::CaptureFailed { retryable: true },
         Input::CaptureFailed { retryable: false },
         Input::Voided,
@@ -770,6 +775,15 @@ fn row_58_goods_that_appear_after_the_end_go_back() {
 }
 
 #[test]
+fn row_59_money_that_is_gone_after_the_end_calls_a_person() {
+    completed().when(reversed()).then("completed", &["send record_refund", "park: money_reversed"]);
+    shipped()
+        .when(reversed())
+        .then("fulfilling/shipped", &["send record_refund", "park: money_reversed"]);
+    cancelled().when(reversed()).then("cancelled", &["send record_refund"]);
+}
+
+#[test]
 fn row_60_a_completed_order_is_not_cancelled() {
     completed().when(CANCEL).then("completed", &["send reject_cancellation"]);
 }
@@ -875,6 +889,34 @@ fn row_f12_a_parcel_that_is_lost_calls_a_person() {
 fn row_f13_a_parcel_that_comes_back_calls_a_person() {
     shipped().when(Input::ParcelReturned).then("fulfilling/shipped", &["park: returned"]);
     completed().when(Input::ParcelReturned).then("completed", &["ignore"]);
+}
+
+#[test]
+fn row_f9_a_parcel_that_is_not_paid_for_any_more_stays_here() {
+    let stopping = || {
+        released()
+            .when(reversed())
+            .then("fulfilling/released", &["send record_refund", "send request_cancellation"])
+            .when(CANCEL)
+            .then("cancelling", &["undo cancel_fulfilment"])
+    };
+    stopping()
+        .when(Input::FulfilmentCancelled)
+        .then("unwinding", &UNDO)
+        .when(Input::Voided)
+        .when(Input::StockReleased)
+        .then("finalising", &["send mark_cancelled"]);
+    let park = "park: money_reversed";
+    stopping()
+        .when(Input::CancelRejected)
+        .then("fulfilling/shipped", &["send reject_cancellation", park]);
+    stopping()
+        .when(handed_over())
+        .then("fulfilling/shipped", &["send reject_cancellation", "send record_shipment", park]);
+    released()
+        .when(reversed())
+        .when(handed_over())
+        .then("fulfilling/shipped", &["send record_shipment", park]);
 }
 
 #[test]

@@ -20,6 +20,7 @@ use super::{Fulfilment, dawn, firing};
 use crate::{Heard, Journal, Saga as _, What};
 
 /// What the order finds.
+#[expect(clippy::struct_excessive_bools, reason = "each is a mishap of its own")]
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scenario {
     /// The version of the table that the saga goes by.
@@ -47,6 +48,8 @@ pub(super) struct Scenario {
     /// Whether another customer takes what is left on the shelf, as soon as they can.
     pub(super) rival: bool,
     pub(super) label_rejected: bool,
+    /// Whether the customer's bank may take the money back.
+    pub(super) regretful: bool,
     /// Whether the carrier may lose the parcel.
     pub(super) clumsy: bool,
 }
@@ -68,6 +71,7 @@ impl Scenario {
         naps: 0,
         rival: false,
         label_rejected: false,
+        regretful: false,
         clumsy: false,
     };
 }
@@ -88,6 +92,7 @@ pub(super) enum Action {
     /// It does what was asked, and its answer gets lost.
     Forget,
     Webhook,
+    Reverse,
     Pack,
     Label,
     HandOver,
@@ -126,7 +131,7 @@ impl Action {
         match self {
             Self::Hear | Self::HearAgain => Who::Saga,
             Self::Execute(category) | Self::Lose(category) => Who::Inbox(category),
-            Self::Answer | Self::Forget | Self::Webhook => Who::Provider,
+            Self::Answer | Self::Forget | Self::Webhook | Self::Reverse => Who::Provider,
             Self::Pack | Self::HandOver => Who::Warehouse,
             Self::Label | Self::Deliver | Self::LoseParcel => Who::Carrier,
             Self::Cancel | Self::Confirm | Self::Refuse | Self::Replace => Who::Customer,
@@ -282,6 +287,8 @@ impl World {
             may(replaces, Action::Replace);
             may(self.scenario.rival && self.may_rival(), Action::Rival);
             may(self.scenario.naps > 0, Action::Nap);
+            let reverses = self.scenario.regretful && self.provider.may_reverse().is_some();
+            may(reverses, Action::Reverse);
             may(self.scenario.clumsy && self.has_left() && ships(lost()), Action::LoseParcel);
             may(self.scenario.alarms > 0 && self.timer().is_some(), Action::Alarm);
             for category in Category::ALL {
@@ -340,14 +347,17 @@ impl World {
             Action::HandOver => {
                 // I3
                 let free = self.scenario.price_cents == 0;
-                assert!(free || self.provider.keeps() > 0, "handed over before it was paid");
+                let paid = self.provider.keeps() > 0 || self.provider.reversed;
+                assert!(free || paid, "handed over before it was paid");
                 self.shipping(&shipping::Command::HandOver);
             }
             Action::Deliver => self.shipping(&delivered()),
             Action::LoseParcel => self.shipping(&lost()),
-            Action::Cancel | Action::Confirm | Action::Refuse | Action::Replace => {
-                self.customer(action);
-            }
+            Action::Cancel
+            | Action::Confirm
+            | Action::Refuse
+            | Action::Replace
+            | Action::Reverse => self.customer(action),
             Action::Alarm => {
                 self.scenario.alarms = self.scenario.alarms.saturating_sub(1);
                 let (name, epoch, due) = self.timer().unwrap();
@@ -366,8 +376,14 @@ impl World {
         self
     }
 
+    /// What the customer does, or their bank.
     fn customer(&mut self, action: Action) {
         match action {
+            Action::Reverse => {
+                let op = self.provider.may_reverse().unwrap();
+                let look = self.provider.reverse(op);
+                self.calls.push_back(look);
+            }
             Action::Cancel => {
                 self.scenario.cancels = self.scenario.cancels.saturating_sub(1);
                 let reason = CancelReason::Customer;
