@@ -216,7 +216,10 @@ impl Payment {
             ProviderStatus::Succeeded => {
                 self.taken(order, provider_ref, captured, (authorised, until))
             }
-            ProviderStatus::Cancelled if matches!(self.hold, Hold::Requested | Hold::Action) => {
+            // Let go of as we wished, that is a void and no answer any more.
+            ProviderStatus::Cancelled
+                if matches!(self.hold, Hold::Requested | Hold::Action) && !self.voiding =>
+            {
                 let code = Text::literal("cancelled");
                 vec![Event::Declined { order, op, provider_ref: None, code, retryable: false }]
             }

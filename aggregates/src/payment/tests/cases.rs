@@ -176,6 +176,7 @@ fn a_confirmation_after_the_void_goes_back_by_itself() {
         .then([authorised(1, "pi_1")])
         .when(Command::RecordVoided)
         .then([voided(false)]);
+    given_up().when(stands("pi_1", ProviderStatus::Cancelled, 0)).then([voided(true)]);
     given_up()
         .when(Command::RecordVoided)
         .then([voided(true)])
