@@ -23,6 +23,9 @@ pub struct Config {
     pub base_url: String,
     /// Our key to it. Never logged.
     pub secret_key: String,
+    /// Where a payment provider sends customers back to after they have done what it wanted of
+    /// them; it is not told where none is given.
+    pub return_url: Option<String>,
     /// How patient to be.
     pub limits: Limits,
 }
@@ -32,7 +35,7 @@ impl Config {
     #[must_use]
     pub fn new(base_url: impl Into<String>, secret_key: impl Into<String>) -> Self {
         let (base_url, secret_key) = (base_url.into(), secret_key.into());
-        Self { base_url, secret_key, limits: Limits::default() }
+        Self { base_url, secret_key, return_url: None, limits: Limits::default() }
     }
 }
 

@@ -61,6 +61,13 @@ impl Sandbox {
         self.client.post(url).json(&fault).send().await.unwrap().error_for_status().unwrap();
     }
 
+    /// Posts a form, as the customer's browser does.
+    pub(crate) async fn post(&self, url: &str, form: &'static str) {
+        let kind = "application/x-www-form-urlencoded";
+        let request = self.client.post(url).header("content-type", kind).body(form);
+        request.send().await.unwrap().error_for_status().unwrap();
+    }
+
     /// The server's own books.
     pub(crate) async fn books(&self) -> Value {
         let url = format!("{}/sandbox/books", self.config.base_url);

@@ -11,6 +11,10 @@
 //!                    └──────▶ Released ◀────────┘   (what was committed comes back)
 //! ```
 //!
+//! A hold lasts until it is given up: who holds it extends it in time, or finds on the way that
+//! they are too late. That nobody else takes it away by the clock alone is on purpose: who holds
+//! it is the one who knows whether somebody still waits for the goods.
+//!
 //! Numbers of a sku follow from its own stream alone: received, adjusted and returned units
 //! raise what is on hand, committed units lower it; reserved units are promised until they are
 //! released or committed. What is announced is still to come until it is received under the same
@@ -161,6 +165,10 @@ impl Decider for Inventory {
             Command::Commit { order, reservation, skus } => {
                 self.commit(Holder { order: *order, reservation: *reservation }, skus)
             }
+            Command::Extend { order, reservation, skus, until, at } => {
+                let holder = Holder { order: *order, reservation: *reservation };
+                self.extend(holder, skus, *until, *at)
+            }
             Command::Expire { order, reservation, skus, at } => {
                 self.expire(Holder { order: *order, reservation: *reservation }, skus, *at)
             }
@@ -223,6 +231,11 @@ impl Decider for Inventory {
             }
             Event::ReservationCommitted { reservation, .. } => {
                 self.settle(*reservation, Status::Committed);
+            }
+            Event::ReservationExtended { reservation, expires_at, .. } => {
+                if let Some(held) = self.reservations.get_mut(reservation) {
+                    held.expires_at = Some(*expires_at);
+                }
             }
             Event::ReservationExpired { reservation, .. } => {
                 self.settle(*reservation, Status::Expired);
@@ -401,6 +414,25 @@ impl Inventory {
         }
         events.push(Event::StockReserved { sku: sku.clone(), reservation, quantity });
         events
+    }
+
+    /// Holds longer what is held. Who asks too late hears that it has expired.
+    fn extend(
+        &self,
+        holder: Holder,
+        skus: &[Sku],
+        until: Timestamp,
+        at: Timestamp,
+    ) -> Result<Vec<Event>, Refusal> {
+        let expired = self.expire(holder, skus, at)?;
+        let Holder { order, reservation } = holder;
+        let held = self.reservations.get(&reservation);
+        let held = held.filter(|held| held.status == Status::Held && expired.is_empty());
+        let longer = held.and_then(|held| held.expires_at).is_some_and(|now| now < until);
+        if !longer {
+            return Ok(expired);
+        }
+        Ok(vec![Event::ReservationExtended { order, reservation, expires_at: until }])
     }
 
     fn expire(

@@ -3,13 +3,20 @@
 //! ```text
 //!               ┌──────── op + 1 ────────┐
 //! Idle ─▶ Requested ─▶ Declined ─────────┘      Held ─void─▶ Closed
-//!              └─────▶ Held ─capture─▶ captured ─refund─▶ refunded
+//!            │ │          ▲
+//!            │ └▶ Action ─┤ another card, or no
+//!            │       ▼
+//!            └─────▶ Held ─capture─▶ captured ─refund─▶ refunded
 //! ```
 //!
 //! Every question is written down before it is asked (`…Requested`), so every answer finds its
 //! question. At most one question of a kind is open. An authorisation is numbered (`op`), and the
 //! number grows only after a definite no: the same question asked again is the same to the
 //! provider. Where nobody knows the outcome, asking again repeats the question, not the money.
+//!
+//! **Another card.** Where the customer has something to do, or their card was declined and another
+//! one may not be, they may name another. What the last authorisation left open at the provider is
+//! closed first, and whatever still comes of it is let go: it is nobody's payment any more.
 //!
 //! **Nothing wanted.** A void sets a mark that is never taken off, in every state, also before
 //! anything was asked. From then on whatever the answers bring is given back: `Payment::unwind`
@@ -42,6 +49,8 @@ pub struct Payment {
     op: u32,
     /// What that authorisation asked for.
     asked: Option<(Money, Text)>,
+    /// The means that they named, until it is asked for.
+    replacement: Option<Text>,
     hold: Hold,
     capture: Capture,
     /// Whether the provider has been told to let go and has not answered.
@@ -51,6 +60,8 @@ pub struct Payment {
     /// What the provider holds or held, and until when.
     authorised: Option<(Money, Timestamp)>,
     captured: Option<Money>,
+    /// What of it is gone again, without our giving it back.
+    reversed: Option<Money>,
     refunds: BTreeMap<RefundId, Refund>,
     /// Open questions of which nobody knows what became.
     unknown: Vec<Operation>,
@@ -58,7 +69,8 @@ pub struct Payment {
     refused: bool,
     /// The provider's ids that earlier, declined authorisations left behind.
     abandoned: BTreeSet<Text>,
-    /// The provider's ids that held money a second time and were told to let go.
+    /// The provider's ids that held money a second time, or might have come to, and were told to
+    /// let go.
     strays: BTreeSet<Text>,
     notifications: BTreeSet<Text>,
 }
@@ -70,8 +82,13 @@ enum Hold {
     #[default]
     Idle,
     Requested,
+    /// The customer has something to do first.
+    Action,
     Held,
-    Declined,
+    Declined {
+        /// Whether the customer may name another means of payment.
+        mendable: bool,
+    },
     /// The provider let go, or there was never anything to let go of.
     Closed,
 }
@@ -125,6 +142,9 @@ pub enum Refusal {
     /// Another refund is on its way.
     #[error("another refund is on its way")]
     RefundPending,
+    /// The payment is under way, settled or given up.
+    #[error("no other means of payment is wanted now")]
+    MethodNotWanted,
 }
 
 impl schemas::Refusal for Refusal {
@@ -135,6 +155,7 @@ impl schemas::Refusal for Refusal {
             Self::CurrencyMismatch => "currency_mismatch",
             Self::RefundExceedsCaptured { .. } | Self::NothingCaptured => "refund_exceeds_captured",
             Self::RefundPending => "refund_pending",
+            Self::MethodNotWanted => "method_not_wanted",
         }
     }
 }
@@ -161,29 +182,12 @@ impl Decider for Payment {
     fn evolve(mut self, event: &Event) -> Self {
         self.order = self.order.or_else(|| Some(event.order()));
         match event {
-            Event::AuthorisationRequested { op, amount, method, .. } => {
-                self.abandoned.extend(self.provider_ref.take());
-                self.op = *op;
-                self.asked = Some((*amount, method.clone()));
-                self.hold = Hold::Requested;
-                self.known(Operation::Authorise);
-            }
-            Event::Authorised { op, amount, provider_ref, until, .. } => {
-                self.op = *op;
-                self.hold = Hold::Held;
-                self.provider_ref = Some(provider_ref.clone());
-                self.authorised = Some((*amount, *until));
-                self.known(Operation::Authorise);
-            }
-            Event::Declined { provider_ref, .. } if self.hold == Hold::Requested => {
-                self.hold = Hold::Declined;
-                if provider_ref.is_some() {
-                    self.provider_ref.clone_from(provider_ref);
-                }
-                self.known(Operation::Authorise);
-            }
-            // Nobody was asked: it came after the void.
-            Event::Declined { .. } => self.refused = true,
+            Event::AuthorisationRequested { .. }
+            | Event::ActionRequired { .. }
+            | Event::MethodReplaced { .. }
+            | Event::ClosingRequested { .. }
+            | Event::Authorised { .. }
+            | Event::Declined { .. } => self.hold_moves(event),
             Event::OutcomeUnknown { operation, .. } => self.unknown.push(*operation),
             Event::CaptureRequested { amount, .. } => {
                 self.capture = Capture::Requested(*amount);
@@ -198,6 +202,12 @@ impl Decider for Payment {
                 });
                 self.known(Operation::Capture);
                 self.known(Operation::Void);
+            }
+            Event::CaptureReversed { amount, .. } => {
+                self.reversed = Some(match self.reversed {
+                    Some(reversed) => reversed.plus(*amount).unwrap_or(reversed),
+                    None => *amount,
+                });
             }
             Event::CaptureFailed { code, .. } => {
                 self.capture = Capture::Failed(code.clone());
@@ -234,16 +244,62 @@ impl Decider for Payment {
 
 /// What the ledger says.
 impl Payment {
-    /// What was taken and has neither gone back nor is on its way back, leaving `except` out of
-    /// account; none: nothing was taken.
+    /// What `event` says of the authorisation.
+    fn hold_moves(&mut self, event: &Event) {
+        match event {
+            Event::AuthorisationRequested { op, amount, method, .. } => {
+                self.abandoned.extend(self.provider_ref.take());
+                self.op = *op;
+                self.asked = Some((*amount, method.clone()));
+                self.replacement = None;
+                self.hold = Hold::Requested;
+                self.known(Operation::Authorise);
+            }
+            Event::ActionRequired { provider_ref, .. } => {
+                self.hold = Hold::Action;
+                self.provider_ref = Some(provider_ref.clone());
+                self.known(Operation::Authorise);
+            }
+            Event::MethodReplaced { method, .. } => {
+                self.hold = Hold::Declined { mendable: true };
+                self.replacement = Some(method.clone());
+            }
+            Event::ClosingRequested { provider_ref, .. } => {
+                self.abandoned.extend(self.provider_ref.take());
+                self.strays.insert(provider_ref.clone());
+            }
+            Event::Authorised { op, amount, provider_ref, until, .. } => {
+                self.op = *op;
+                self.hold = Hold::Held;
+                self.provider_ref = Some(provider_ref.clone());
+                self.authorised = Some((*amount, *until));
+                self.known(Operation::Authorise);
+            }
+            Event::Declined { provider_ref, retryable, .. }
+                if matches!(self.hold, Hold::Requested | Hold::Action) =>
+            {
+                self.hold = Hold::Declined { mendable: *retryable };
+                if provider_ref.is_some() {
+                    self.provider_ref.clone_from(provider_ref);
+                }
+                self.known(Operation::Authorise);
+            }
+            // Nobody was asked: it came after the void.
+            Event::Declined { .. } => self.refused = true,
+            _ => {}
+        }
+    }
+
+    /// What was taken, was not lost, and has neither gone back nor is on its way back, leaving
+    /// `except` out of account; none: nothing was taken.
     fn left(&self, except: Option<RefundId>) -> Option<Money> {
         let gone = |(id, refund): &(&RefundId, &Refund)| {
             Some(**id) != except && refund.status != RefundStatus::Failed
         };
         let refunds = self.refunds.iter().filter(gone).map(|(_, refund)| refund.amount);
-        self.captured.map(|captured| {
-            refunds.fold(captured, |left, amount| left.minus(amount).unwrap_or(left))
-        })
+        let gone = refunds.chain(self.reversed);
+        self.captured
+            .map(|captured| gone.fold(captured, |left, amount| left.minus(amount).unwrap_or(left)))
     }
 
     fn pending_refund(&self) -> Option<(RefundId, Refund)> {

@@ -9,12 +9,13 @@
 //! Beside that line stand two gates, which open in any order: the label that the carrier sold,
 //! and the release once the goods are paid for. Hand-over needs both. What the carrier saw is
 //! always kept: a scan moves the parcel forward only, and a scan of something that was cancelled
-//! is kept without moving anything, since somebody has to look for the parcel.
+//! is kept without moving anything, since somebody has to look for the parcel. What went wrong on
+//! the way is kept beside the line: a parcel that was lost may still arrive.
 
 use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
-use schemas::shipping::{Command, Event, Scan};
+use schemas::shipping::{Command, Event, Scan, Trouble};
 use schemas::{Address, Decider, OrderId, Personal, Text, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +129,9 @@ impl Decider for Shipping {
             Command::RecordScan { carrier_event, scan, at } => {
                 Ok(self.record_scan(order, carrier_event, *scan, *at))
             }
+            Command::RecordTrouble { carrier_event, trouble, at } => {
+                Ok(self.record_trouble(order, carrier_event, *trouble, *at))
+            }
             Command::Cancel { .. } => Ok(self.cancel(order)),
         }
     }
@@ -150,6 +154,12 @@ impl Decider for Shipping {
                 self.carrier_events.insert(carrier_event.clone());
                 if self.seen.is_none_or(|(seen, _)| seen < *scan) {
                     self.seen = Some((*scan, *at));
+                }
+            }
+            Event::TroubleReported { carrier_event, at, .. } => {
+                self.carrier_events.insert(carrier_event.clone());
+                if self.seen.is_none_or(|(seen, _)| seen < Scan::InTransit) {
+                    self.seen = Some((Scan::InTransit, *at));
                 }
             }
             Event::Delivered { .. } => self.stage = Stage::Delivered,
@@ -266,6 +276,26 @@ impl Shipping {
             // Without a label the conclusions are drawn when it arrives.
             _ => vec![scanned],
         }
+    }
+
+    /// Only what has left can be lost on the way: where nobody told us of the hand-over, this
+    /// gives it away.
+    fn record_trouble(
+        &self,
+        order: OrderId,
+        carrier_event: &Text,
+        trouble: Trouble,
+        at: Timestamp,
+    ) -> Vec<Event> {
+        if self.carrier_events.contains(carrier_event) {
+            return vec![];
+        }
+        let label = self.label.as_ref().filter(|_| self.stage != Stage::Cancelled);
+        let left = label.and_then(|label| self.left_with(label, order, Scan::InTransit));
+        let carrier_event = carrier_event.clone();
+        let mut events = Vec::from_iter(left);
+        events.push(Event::TroubleReported { order, carrier_event, trouble, at });
+        events
     }
 
     fn cancel(&self, order: OrderId) -> Vec<Event> {

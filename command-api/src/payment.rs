@@ -1,4 +1,4 @@
-//! Payments: what the provider sends word of.
+//! Payments: another card, and what the provider sends word of.
 
 use aggregates::payment::Payment;
 use axum::Router;
@@ -7,14 +7,15 @@ use axum::http::HeaderMap;
 use axum::routing::post;
 use event_store::Meta;
 use schemas::payment::{Command, ProviderStatus};
-use schemas::{CommandId, PaymentId, Text};
-use serde::Deserialize;
+use schemas::{CommandId, OrderId, PaymentId, Text, Version};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::{Uuid, uuid};
-use web::{Json, Problem, RawBody, RequestContext};
+use web::{Json, PathId, Problem, RawBody, RequestContext};
 
-use crate::execute::Api;
-use crate::post::request_hash;
+use crate::answer::Answer;
+use crate::execute::{Api, NOWHERE, problem};
+use crate::post::{Post, request_hash};
 use crate::signature;
 use crate::webhook::{self, Heard};
 
@@ -22,7 +23,42 @@ use crate::webhook::{self, Heard};
 const NOTICES: Uuid = uuid!("b7f3a6de-2d0b-4b57-8a0e-0c9f5d4c1e03");
 
 pub(crate) fn routes() -> Router<Api> {
-    Router::new().route("/v1/webhooks/payments", post(notice))
+    Router::new()
+        .route("/v1/orders/{order_id}/payment-method", post(replace_method))
+        .route("/v1/webhooks/payments", post(notice))
+}
+
+/// The body of `POST /v1/orders/{order_id}/payment-method`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplaceMethod {
+    /// The payment provider's token, as `pm_card_visa`.
+    payment_method: Text,
+}
+
+#[derive(Debug, Serialize)]
+struct Replaced {
+    order_id: OrderId,
+    payment_id: PaymentId,
+    version: Version,
+}
+
+/// `POST /v1/orders/{order_id}/payment-method`: the customer pays with another card, where the
+/// first one was declined or its bank asks for something that they cannot do. What came of it is
+/// told by the payment.
+async fn replace_method(
+    State(api): State<Api>,
+    asked: Post,
+    PathId(order): PathId<OrderId>,
+    Json(body): Json<ReplaceMethod>,
+) -> Result<Answer<Replaced>, Problem> {
+    let meta = asked.meta(&body, order.uuid(), api.clock().now())?;
+    let (payment, method) = (order.payment(), body.payment_method);
+    let command = Command::ReplaceMethod { method };
+    let done = api.store().execute::<Payment>(&[payment.stream()], &command, &meta).await;
+    let done = done.map_err(|error| problem(error, NOWHERE))?;
+    let replaced = Replaced { order_id: order, payment_id: payment, version: done.version };
+    Ok(Answer::accepted(done, format!("/v1/payments/{payment}"), replaced))
 }
 
 /// A notice in the provider's own words; what we do not use is left out.
@@ -78,10 +114,11 @@ fn notification(notice: &Notice) -> Option<(PaymentId, Command)> {
 fn intent_status(status: &str) -> Option<ProviderStatus> {
     Some(match status {
         "requires_payment_method" => ProviderStatus::RequiresMethod,
+        "requires_action" => ProviderStatus::RequiresAction,
         "requires_capture" => ProviderStatus::RequiresCapture,
         "succeeded" => ProviderStatus::Succeeded,
         "canceled" => ProviderStatus::Cancelled,
-        "processing" | "requires_action" | "requires_confirmation" => ProviderStatus::Processing,
+        "processing" | "requires_confirmation" => ProviderStatus::Processing,
         _ => return None,
     })
 }
@@ -147,6 +184,7 @@ mod tests {
     fn an_intent_says_how_it_stands() {
         for (status, meant) in [
             ("requires_payment_method", ProviderStatus::RequiresMethod),
+            ("requires_action", ProviderStatus::RequiresAction),
             ("requires_capture", ProviderStatus::RequiresCapture),
             ("succeeded", ProviderStatus::Succeeded),
             ("canceled", ProviderStatus::Cancelled),

@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::routing::post;
 use chrono::SubsecRound as _;
 use event_store::Meta;
-use schemas::shipping::{Command, Scan};
+use schemas::shipping::{Command, Scan, Trouble};
 use schemas::{CommandId, FulfilmentId, Text, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use uuid::{Uuid, uuid};
@@ -91,6 +91,8 @@ struct Tracker {
     #[serde(default)]
     status: Option<String>,
     #[serde(default)]
+    status_detail: Option<String>,
+    #[serde(default)]
     reference: Option<String>,
     #[serde(default)]
     tracking_details: Vec<Detail>,
@@ -109,18 +111,25 @@ fn scan(notice: &Notice, now: Timestamp) -> Option<(FulfilmentId, Command)> {
     }
     let tracker = &notice.result;
     let fulfilment = tracker.reference.as_deref()?.parse().ok()?;
-    let scan = match tracker.status.as_deref()? {
-        "pre_transit" => Scan::PreTransit,
-        "in_transit" => Scan::InTransit,
-        "out_for_delivery" | "available_for_pickup" => Scan::OutForDelivery,
-        "delivered" => Scan::Delivered,
+    let seen = match (tracker.status.as_deref()?, tracker.status_detail.as_deref()) {
+        ("pre_transit", _) => Ok(Scan::PreTransit),
+        ("in_transit", _) => Ok(Scan::InTransit),
+        ("out_for_delivery" | "available_for_pickup", _) => Ok(Scan::OutForDelivery),
+        ("delivered", _) => Ok(Scan::Delivered),
+        ("return_to_sender", _) => Err(Trouble::Returned),
+        ("failure", Some("lost" | "damaged" | "destroyed" | "missing")) => Err(Trouble::Lost),
+        ("failure" | "error", _) => Err(Trouble::Exception),
         _ => return None,
     };
     let last = tracker.tracking_details.last().and_then(|detail| detail.datetime.as_deref());
     let said = last.or(notice.created_at.as_deref()).and_then(|text| text.parse().ok());
     let at = said.unwrap_or(now).trunc_subsecs(3);
     let carrier_event = notice.id.clone();
-    Some((fulfilment, Command::RecordScan { carrier_event, scan, at }))
+    let command = match seen {
+        Ok(scan) => Command::RecordScan { carrier_event, scan, at },
+        Err(trouble) => Command::RecordTrouble { carrier_event, trouble, at },
+    };
+    Some((fulfilment, command))
 }
 
 /// `POST /v1/webhooks/carrier`: the carrier saw a parcel. What is not about ours is taken and
@@ -146,7 +155,10 @@ async fn notice(
             .map_err(|error| Problem::internal(&error))?,
         correlation_id: conversation,
         causation_id: command_id.uuid(),
-        occurred_at: if let Command::RecordScan { at, .. } = &command { *at } else { now },
+        occurred_at: match &command {
+            Command::RecordScan { at, .. } | Command::RecordTrouble { at, .. } => *at,
+            _ => now,
+        },
         actor: "carrier-adapter".to_owned(),
         traceparent: context.traceparent.as_deref().map(str::to_owned),
         expected: None,
@@ -194,6 +206,22 @@ mod tests {
         assert_eq!(untimed, Some(seen(Scan::Delivered, NOW)));
         let undetailed = read("\"tracking_details\"", "\"other_details\"");
         assert_eq!(undetailed, Some(seen(Scan::Delivered, "2026-11-23T04:00:00Z")));
+    }
+
+    #[test]
+    fn a_notice_says_what_went_wrong() {
+        for (status, trouble) in [
+            (r#""status":"return_to_sender""#, Trouble::Returned),
+            (r#""status":"failure","status_detail":"lost""#, Trouble::Lost),
+            (r#""status":"failure","status_detail":"damaged""#, Trouble::Lost),
+            (r#""status":"failure""#, Trouble::Exception),
+            (r#""status":"error""#, Trouble::Exception),
+        ] {
+            let to = format!(r#"{status},"ref"#);
+            let Some((_, command)) = read("\"status\":\"delivered\",\"ref", &to) else { panic!() };
+            let Command::RecordTrouble { trouble: told, .. } = command else { panic!("{status}") };
+            assert_eq!(told, trouble, "{status}");
+        }
     }
 
     #[test]

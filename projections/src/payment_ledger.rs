@@ -19,6 +19,8 @@ words! {
         Created = "created",
         /// The provider is to hold money.
         Authorising = "authorising",
+        /// The customer has to do something first, as to confirm the payment with their bank.
+        ActionRequired = "action_required",
         /// The provider holds money.
         Authorised = "authorised",
         /// The provider said no.
@@ -31,6 +33,8 @@ words! {
         Captured = "captured",
         /// The provider did not take it.
         CaptureFailed = "capture_failed",
+        /// What the provider took is gone again, without our giving it back.
+        CaptureReversed = "capture_reversed",
         /// The provider is to let go.
         Voiding = "voiding",
         /// Nothing is held.
@@ -103,12 +107,16 @@ crate::table! {
         captured: i64,
         /// What was given back, in minor units.
         refunded: i64,
-        /// What was taken and not given back, in minor units.
+        /// What of it is gone again without our giving it back, in minor units.
+        reversed: i64,
+        /// What was taken and is still there, in minor units.
         balance: i64,
         /// Whether nothing is wanted any more: what still comes in goes back.
         unwanted: bool,
         /// The provider's id of the payment.
         provider_ref: Option<String>,
+        /// Where the customer does what is wanted of them, as long as it is.
+        action_url: Option<String>,
         /// Everything that was asked of the provider, in order.
         transactions: Json<Vec<Transaction>>,
         /// When its first event was recorded.
@@ -143,9 +151,11 @@ impl Row {
             authorised: 0,
             captured: 0,
             refunded: 0,
+            reversed: 0,
             balance: 0,
             unwanted: false,
             provider_ref: None,
+            action_url: None,
             transactions: Json(Vec::new()),
             opened_at: at,
             updated_at: at,
@@ -236,6 +246,26 @@ impl Row {
         }
     }
 
+    /// What goes on between the customer and their bank.
+    fn waits(&mut self, fact: &Event, at: Timestamp) {
+        match fact {
+            Event::ActionRequired { op, provider_ref, url, .. } => {
+                let answer = self.answer(Operation::Authorise, Outcome::Pending, 0, at);
+                (answer.op, answer.settled_at) = (Some(*op), None);
+                self.provider_ref = Some(provider_ref.to_string());
+                self.action_url = Some(url.to_string());
+                self.state = AsText(State::ActionRequired);
+            }
+            // The customer named another card instead: nothing comes of what was asked before.
+            Event::MethodReplaced { .. } if self.state.0 == State::ActionRequired => {
+                self.answer(Operation::Authorise, Outcome::Failed, 0, at).code =
+                    Some("replaced".to_owned());
+                self.state = AsText(State::Declined);
+            }
+            _ => {}
+        }
+    }
+
     fn answered(&mut self, fact: &Event, at: Timestamp) {
         match fact {
             Event::Authorised { op, amount, provider_ref, .. } => {
@@ -264,6 +294,10 @@ impl Row {
                 self.captured += captured;
                 self.answer(Operation::Capture, Outcome::Succeeded, captured, at).op = Some(*op);
                 self.state = AsText(State::Captured);
+            }
+            Event::CaptureReversed { amount, .. } => {
+                self.reversed += self.in_currency(amount);
+                self.state = AsText(State::CaptureReversed);
             }
             Event::CaptureFailed { code, .. } => {
                 let answer = self.answer(Operation::Capture, Outcome::Failed, 0, at);
@@ -295,7 +329,7 @@ impl Row {
             }
             _ => {}
         }
-        self.balance = self.captured - self.refunded;
+        self.balance = self.captured - self.refunded - self.reversed;
     }
 }
 
@@ -305,7 +339,7 @@ pub struct PaymentLedger;
 
 impl Projection for PaymentLedger {
     const NAME: &'static str = "payment_ledger";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const CATEGORIES: &'static [Category] = &[Category::Payment];
     type Row = Row;
 
@@ -320,7 +354,11 @@ impl Projection for PaymentLedger {
         let Fact::Payment(fact) = &event.fact else { return row };
         let mut row = row.unwrap_or_else(|| Row::opened(key, fact.order(), event.recorded_at));
         row.requested(fact, event.recorded_at);
+        row.waits(fact, event.recorded_at);
         row.answered(fact, event.recorded_at);
+        if row.state.0 != State::ActionRequired {
+            row.action_url = None;
+        }
         Some(Row { version: event.version, updated_at: event.recorded_at, ..row })
     }
 }
@@ -409,9 +447,45 @@ mod tests {
         given::<PaymentLedger>(events.into_iter().map(Fact::Payment)).one()
     }
 
+    fn acting() -> [Event; 2] {
+        let (order, provider_ref) = (order_id(), "pi_1".parse().unwrap());
+        let url = "https://bank.example/confirm".parse().unwrap();
+        [requested(1), Event::ActionRequired { order, op: 1, provider_ref, url }]
+    }
+
     fn told(row: &Row) -> Vec<(Operation, &'static str)> {
         let transactions = row.transactions.0.iter();
         transactions.map(|t| (t.operation, t.outcome.as_str())).collect()
+    }
+
+    #[test]
+    fn a_customer_who_has_to_act_is_told_where() {
+        let row = after(acting());
+        assert_eq!(row.state.0, State::ActionRequired);
+        assert_eq!(row.action_url.as_deref(), Some("https://bank.example/confirm"));
+        assert_eq!(told(&row), [(Operation::Authorise, "pending")]);
+        let row = after(acting().into_iter().chain([authorised()]));
+        assert_eq!((row.state.0, row.action_url.as_deref()), (State::Authorised, None));
+        assert_eq!(told(&row), [(Operation::Authorise, "succeeded")]);
+    }
+
+    #[test]
+    fn another_card_is_another_transaction() {
+        let replaced = Event::MethodReplaced { order: order_id(), method: "pm_b".parse().unwrap() };
+        let row = after(acting().into_iter().chain([replaced, requested(2)]));
+        let authorise = Operation::Authorise;
+        assert_eq!(told(&row), [(authorise, "failed"), (authorise, "pending")]);
+        assert_eq!((row.state.0, row.action_url.as_deref()), (State::Authorising, None));
+        assert_eq!(row.transactions.0[0].code.as_deref(), Some("replaced"));
+    }
+
+    #[test]
+    fn money_that_is_gone_again_leaves_nothing() {
+        let reversed = Event::CaptureReversed { order: order_id(), amount: euro(300) };
+        let row =
+            after([requested(1), authorised()].into_iter().chain(captured()).chain([reversed]));
+        assert_eq!((row.captured, row.reversed, row.balance), (300, 300, 0));
+        assert_eq!(row.state.0, State::CaptureReversed);
     }
 
     #[test]

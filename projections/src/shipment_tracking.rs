@@ -1,7 +1,7 @@
 //! One row per fulfilment order: what is sent, and where it is.
 
 use schemas::inventory::Units;
-use schemas::shipping::{Event, Scan};
+use schemas::shipping::{Event, Scan, Trouble};
 use schemas::{
     Address, Category, Fact, FulfilmentId, OrderId, Personal, Recorded, ShipmentId, Timestamp,
 };
@@ -30,6 +30,12 @@ words! {
         OutForDelivery = "out_for_delivery",
         /// With the customer.
         Delivered = "delivered",
+        /// Something went wrong that the carrier may mend.
+        Exception = "exception",
+        /// The carrier does not find them any more, or they are broken.
+        Lost = "lost",
+        /// They come back to us.
+        Returned = "returned",
         /// They will not be sent.
         Cancelled = "cancelled",
     }
@@ -170,6 +176,7 @@ impl Row {
                 self.scans.0.push(Sighting { scan: *scan, at: *at });
                 self.see(*scan);
             }
+            Event::TroubleReported { trouble, .. } => self.suffer(*trouble),
             Event::Delivered { at, .. } => {
                 self.status = AsText(Status::Delivered);
                 self.delivered_at = Some(*at);
@@ -193,9 +200,21 @@ impl Row {
             Scan::Delivered => Status::Delivered,
         };
         let rank = |status| Status::ALL.iter().position(|known| *known == status);
-        if rank(seen) > rank(self.status.0) {
+        let mended = self.status.0 == Status::Exception;
+        if mended || rank(seen) > rank(self.status.0) {
             self.status = AsText(seen);
         }
+    }
+
+    fn suffer(&mut self, trouble: Trouble) {
+        if matches!(self.status.0, Status::Delivered | Status::Cancelled) {
+            return;
+        }
+        self.status = AsText(match trouble {
+            Trouble::Exception => Status::Exception,
+            Trouble::Lost => Status::Lost,
+            Trouble::Returned => Status::Returned,
+        });
     }
 }
 
@@ -205,7 +224,7 @@ pub struct ShipmentTracking;
 
 impl Projection for ShipmentTracking {
     const NAME: &'static str = "shipment_tracking";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const CATEGORIES: &'static [Category] = &[Category::Shipping];
     type Row = Row;
 
@@ -331,6 +350,27 @@ mod tests {
         let scans = [Scan::OutForDelivery, Scan::InTransit, Scan::PreTransit].map(scanned);
         let row = after([created(), packed(), handed_over()].into_iter().chain(scans));
         assert_eq!((row.status.0, row.scans.0.len()), (Status::OutForDelivery, 3));
+    }
+
+    #[test]
+    fn a_parcel_in_trouble_may_still_arrive() {
+        let on_its_way = || [created(), packed(), handed_over(), scanned(Scan::InTransit)];
+        let trouble = |trouble| {
+            let carrier_event = "evt_2".parse().unwrap();
+            let (order, at) = (order_id(), DateTime::UNIX_EPOCH);
+            Event::TroubleReported { order, carrier_event, trouble, at }
+        };
+        let status = |events: &[Event]| {
+            after(on_its_way().into_iter().chain(events.iter().cloned())).status.0
+        };
+        let late = scanned(Scan::InTransit);
+        let arrived = Event::Delivered { order: order_id(), at: DateTime::UNIX_EPOCH };
+        assert_eq!(status(&[trouble(Trouble::Exception)]), Status::Exception);
+        assert_eq!(status(&[trouble(Trouble::Exception), late.clone()]), Status::InTransit);
+        assert_eq!(status(&[trouble(Trouble::Lost), late]), Status::Lost);
+        assert_eq!(status(&[trouble(Trouble::Returned)]), Status::Returned);
+        assert_eq!(status(&[trouble(Trouble::Lost), arrived.clone()]), Status::Delivered);
+        assert_eq!(status(&[arrived, trouble(Trouble::Lost)]), Status::Delivered);
     }
 
     #[test]

@@ -130,6 +130,7 @@ fn sku(event: &Recorded) -> Option<&Sku> {
         | Event::ReservationRejected { .. }
         | Event::ReservationReleased { .. }
         | Event::ReservationCommitted { .. }
+        | Event::ReservationExtended { .. }
         | Event::ReservationExpired { .. } => None,
     }
 }

@@ -135,7 +135,7 @@ mod tests {
         let digits = "0".repeat(32);
         for (path, status, code) in [
             ("/v1/orders?filter[colour]=red", 400, "invalid_parameter"),
-            ("/v1/orders?filter[status]=lost", 400, "invalid_parameter"),
+            ("/v1/orders?filter[status]=astray", 400, "invalid_parameter"),
             ("/v1/orders?filter[status]=", 400, "invalid_parameter"),
             ("/v1/orders?filter[customer]=ord_1", 400, "invalid_parameter"),
             ("/v1/orders?filter[placed_at][gte]=yesterday", 400, "invalid_parameter"),
@@ -174,7 +174,7 @@ mod tests {
             ("/v1/payments?filter[state]=lost", 400, "invalid_parameter"),
             ("/v1/payments?filter[order]=pay_1", 400, "invalid_parameter"),
             ("/v1/payments?sort=amount", 400, "invalid_parameter"),
-            ("/v1/shipments?filter[status]=lost", 400, "invalid_parameter"),
+            ("/v1/shipments?filter[status]=astray", 400, "invalid_parameter"),
             ("/v1/shipments?cursor=zz", 400, "cursor_mismatch"),
             ("/v1/sagas?filter[older_than]=3600", 400, "invalid_parameter"),
             ("/v1/sagas?filter[parked]=maybe", 400, "invalid_parameter"),
@@ -210,7 +210,7 @@ mod tests {
             ("/v1/stock?filter[out]=false", "filter[out]"),
             ("/v1/payments?filter[state]=lost", "filter[state]"),
             ("/v1/payments?filter[order]=pay_1", "filter[order]"),
-            ("/v1/shipments?filter[status]=lost", "filter[status]"),
+            ("/v1/shipments?filter[status]=astray", "filter[status]"),
             ("/v1/sagas?filter[older_than]=3600", "filter[older_than]"),
             ("/v1/sagas?filter[parked]=true&filter[state]=paying", "filter[parked]"),
             ("/v1/sales?filter[day][gte]=monday", "filter[day][gte]"),
@@ -220,7 +220,7 @@ mod tests {
             assert_eq!(status, 400, "{path}: {problem}");
             assert_eq!(problem["errors"][0]["parameter"], parameter, "{path}: {problem}");
         }
-        let (_, problem) = problem("/v1/orders?filter[status]=lost", &[]).await;
+        let (_, problem) = problem("/v1/orders?filter[status]=astray", &[]).await;
         let detail = problem["errors"][0]["detail"].as_str().unwrap();
         assert!(detail.contains("pending, confirmed"), "{detail}");
     }

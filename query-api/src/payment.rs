@@ -72,11 +72,15 @@ struct Payment {
     authorised: Option<Money>,
     captured: Option<Money>,
     refunded: Option<Money>,
-    /// What was taken and not given back.
+    /// What of it is gone again without our giving it back.
+    reversed: Option<Money>,
+    /// What was taken and is still there.
     balance: Option<Money>,
     /// Whether nothing is wanted any more: what still comes in goes back.
     unwanted: bool,
     provider_ref: Option<String>,
+    /// Where the customer does what is wanted of them, as long as it is.
+    action_url: Option<String>,
     transactions: Vec<Entry>,
     opened_at: Timestamp,
     updated_at: Timestamp,
@@ -110,9 +114,11 @@ impl Payment {
             authorised: money(row.authorised),
             captured: money(row.captured),
             refunded: money(row.refunded),
+            reversed: money(row.reversed),
             balance: money(row.balance),
             unwanted: row.unwanted,
             provider_ref: row.provider_ref,
+            action_url: row.action_url,
             transactions: row.transactions.0.into_iter().map(|t| Entry::of(t, currency)).collect(),
             opened_at: row.opened_at,
             updated_at: row.updated_at,

@@ -2,13 +2,25 @@
 //! confirmation; it is packed, paid, handed over and delivered. Whatever fails before the parcel
 //! leaves the house is undone; after that everything goes forward.
 //!
-//! The table is `react`; its numbers are the rows of the design. What it can
-//! hear and ask for is listed here, what it keeps in mind in `state.rs`, how its commands are
-//! worded in `ask.rs`, and what a person may do about it in `verbs.rs`.
+//! The table is `react`; its numbers are the rows of the design. What it can hear and ask for is
+//! listed here, what it keeps in mind in `state.rs`, how its commands are worded in `ask.rs`, and
+//! what a person may do about it in `verbs.rs`.
+//!
+//! Of the design's timers these are in: the patience with every step (12, 24, 34, 38, 50, 55, 56,
+//! F7), the customer's time to act (`T_action`, 31), the end of a hold (`T_resv`, 27) and a parcel's
+//! time on its way (`T_transit`, F12). Not yet: rows 9, 10, 15 and 16 (backorders), 39 and 45
+//! (holds), 41 (some parcels of several), 43 (an authorisation that ends), 44 and 59 (disputes; money that is gone again is in),
+//! F3, F4, F6's dunning and F10. Nobody is notified of anything yet.
+//!
+//! **Who lets a hold run out.** The saga itself: it knows whether somebody still waits for the
+//! goods. It extends the hold in time; where it comes too late, since the process was away, the
+//! inventory answers with the expiry instead, and it asks for the goods again (28). A parked saga
+//! keeps its goods: a person looks at it, and would else find them sold.
 
 mod ask;
 mod react;
 mod state;
+mod v1;
 mod verbs;
 
 #[cfg(test)]
@@ -27,7 +39,7 @@ use uuid::Uuid;
 pub use state::{Fulfilment, Order};
 
 use crate::definition::names;
-use crate::{Answer, Never, Patience, Reaction, Saga};
+use crate::{Answer, Patience, Reaction, Saga};
 
 /// What the saga can hear: each is the event of the same name, as `correlate` reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,24 +53,58 @@ pub enum Input {
     OrderCancelled,
     OrderCompleted,
     StockReserved,
-    StockPartiallyReserved { short: Vec<Shortage> },
-    StockRejected { short: Vec<Shortage> },
+    StockPartiallyReserved {
+        short: Vec<Shortage>,
+    },
+    StockRejected {
+        short: Vec<Shortage>,
+    },
     StockReleased,
+    StockExpired,
+    /// The hold ends soon.
+    HoldEnding,
     Authorised,
-    Declined { retryable: bool },
-    Captured { amount: Money },
-    CaptureFailed { retryable: bool },
+    ActionRequired,
+    MethodReplaced {
+        method: Text,
+    },
+    /// The customer did nothing in time.
+    ActionOverdue,
+    Declined {
+        retryable: bool,
+    },
+    Captured {
+        amount: Money,
+    },
+    CaptureReversed {
+        amount: Money,
+    },
+    CaptureFailed {
+        retryable: bool,
+    },
     Voided,
-    Refunded { amount: Money },
+    Refunded {
+        amount: Money,
+    },
     RefundFailed,
-    OutcomeUnknown { operation: Operation },
+    OutcomeUnknown {
+        operation: Operation,
+    },
     FulfilmentCreated,
     Packed,
     LabelRejected,
-    HandedOver { tracking_code: Text },
-    Delivered { at: Timestamp },
+    HandedOver {
+        tracking_code: Text,
+    },
+    Delivered {
+        at: Timestamp,
+    },
     FulfilmentCancelled,
     CancelRejected,
+    ParcelLost,
+    ParcelReturned,
+    /// It should have arrived long ago.
+    TransitOverdue,
 }
 
 names! {
@@ -74,6 +120,7 @@ names! {
         CancelFulfilment = "cancel_fulfilment",
         ReturnMoney = "return_money",
         ReleaseStock = "release_stock",
+        ExtendStock = "extend_stock",
         RecordPayment = "record_payment",
         RecordShipment = "record_shipment",
         RecordDelivery = "record_delivery",
@@ -86,13 +133,22 @@ names! {
     }
 }
 
+names! {
+    /// What the saga waits for besides answers.
+    pub enum Timer {
+        Action = "action",
+        Hold = "hold",
+        Transit = "transit",
+    }
+}
+
 impl Saga for Fulfilment {
     const NAME: &'static str = "order-fulfilment";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const REVISION: u16 = 2;
     type Input = Input;
     type Step = Step;
-    type Timer = Never;
+    type Timer = Timer;
 
     fn correlate(event: &Recorded) -> Option<(Uuid, Input)> {
         match &event.fact {
@@ -104,9 +160,11 @@ impl Saga for Fulfilment {
         }
     }
 
-    fn react(self, _version: u16, input: &Input, now: Timestamp) -> Reaction<Self> {
-        // Version 1 is the only one so far.
-        react::react(self, input, now)
+    fn react(self, version: u16, input: &Input, now: Timestamp) -> Reaction<Self> {
+        match version {
+            1 => v1::react(self, input, now),
+            _ => react::react(self, input, now),
+        }
     }
 
     fn answers(input: &Input) -> Option<(Step, Answer)> {
@@ -116,7 +174,8 @@ impl Saga for Fulfilment {
             Input::StockPartiallyReserved { .. } | Input::StockRejected { .. } => {
                 (Step::Reserve, Failed)
             }
-            Input::Authorised => (Step::Authorise, Done),
+            // The provider has answered; the rest is between the customer and their bank.
+            Input::Authorised | Input::ActionRequired => (Step::Authorise, Done),
             Input::Declined { .. } => (Step::Authorise, Failed),
             Input::OrderConfirmed => (Step::Confirm, Done),
             Input::ConfirmRejected => (Step::Confirm, Failed),
@@ -138,7 +197,15 @@ impl Saga for Fulfilment {
             Input::OrderRejected => (Step::Reject, Done),
             Input::OrderCompleted => (Step::Complete, Done),
             Input::OrderPlaced(_)
+            | Input::StockExpired
+            | Input::HoldEnding
+            | Input::CaptureReversed { .. }
+            | Input::MethodReplaced { .. }
+            | Input::ActionOverdue
             | Input::Packed
+            | Input::ParcelLost
+            | Input::ParcelReturned
+            | Input::TransitOverdue
             | Input::LabelRejected
             | Input::Delivered { .. } => return None,
         })
@@ -173,6 +240,7 @@ impl Saga for Fulfilment {
             Step::ReturnMoney | Step::ReleaseStock => patience(30, 24, "undo_unacked"),
             // Facts told and gates opened: what comes of them is heard elsewhere, or by nobody.
             Step::CommitStock
+            | Step::ExtendStock
             | Step::ReleaseForHandover
             | Step::RecordPayment
             | Step::RecordShipment
@@ -182,8 +250,12 @@ impl Saga for Fulfilment {
         })
     }
 
-    fn fired(timer: Never) -> Input {
-        match timer {}
+    fn fired(timer: Timer) -> Input {
+        match timer {
+            Timer::Action => Input::ActionOverdue,
+            Timer::Hold => Input::HoldEnding,
+            Timer::Transit => Input::TransitOverdue,
+        }
     }
 
     fn name(&self) -> &'static str {
@@ -228,8 +300,11 @@ fn payment(fact: &payment::Event) -> Option<Input> {
     use payment::Event;
     Some(match fact {
         Event::Authorised { .. } => Input::Authorised,
+        Event::ActionRequired { .. } => Input::ActionRequired,
+        Event::MethodReplaced { method, .. } => Input::MethodReplaced { method: method.clone() },
         Event::Declined { retryable, .. } => Input::Declined { retryable: *retryable },
         Event::Captured { amount, .. } => Input::Captured { amount: *amount },
+        Event::CaptureReversed { amount, .. } => Input::CaptureReversed { amount: *amount },
         Event::CaptureFailed { retryable, .. } => Input::CaptureFailed { retryable: *retryable },
         Event::Voided { .. } => Input::Voided,
         Event::Refunded { amount, .. } => Input::Refunded { amount: *amount },
@@ -248,12 +323,13 @@ fn inventory(fact: &inventory::Event) -> Option<Input> {
         }
         Event::ReservationRejected { short, .. } => Input::StockRejected { short: short.clone() },
         Event::ReservationReleased { .. } => Input::StockReleased,
+        Event::ReservationExpired { .. } => Input::StockExpired,
         _ => return None,
     })
 }
 
 fn shipping(fact: &shipping::Event) -> Option<Input> {
-    use shipping::Event;
+    use shipping::{Event, Trouble};
     Some(match fact {
         Event::Created { .. } => Input::FulfilmentCreated,
         Event::Packed { .. } => Input::Packed,
@@ -262,6 +338,8 @@ fn shipping(fact: &shipping::Event) -> Option<Input> {
             Input::HandedOver { tracking_code: tracking_code.clone() }
         }
         Event::Delivered { at, .. } => Input::Delivered { at: *at },
+        Event::TroubleReported { trouble: Trouble::Lost, .. } => Input::ParcelLost,
+        Event::TroubleReported { trouble: Trouble::Returned, .. } => Input::ParcelReturned,
         Event::Cancelled { .. } => Input::FulfilmentCancelled,
         Event::CancelRejected { .. } => Input::CancelRejected,
         _ => return None,

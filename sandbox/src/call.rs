@@ -15,39 +15,52 @@ pub(crate) struct Call {
     pub(crate) fingerprint: String,
     /// The body.
     pub(crate) body: Bytes,
+    /// How the caller reaches this server, as `http://127.0.0.1:4242`.
+    origin: String,
 }
 
 impl Call {
     /// Reads a call.
     pub(crate) fn new(headers: &HeaderMap, uri: &Uri, body: Bytes) -> Self {
         let key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
+        let host = headers.get("host").and_then(|value| value.to_str().ok());
         let digest = Sha256::new().chain_update(uri.path()).chain_update([0]).chain_update(&body);
         Self {
             key: key.filter(|key| !key.is_empty()).map(str::to_owned),
             fingerprint: hex::encode(digest.finalize()),
             body,
+            origin: format!("http://{}", host.unwrap_or("localhost")),
         }
     }
 
     /// The body as a form.
     pub(crate) fn form(&self) -> Form {
-        Form::read(&self.body)
+        Form { origin: self.origin.clone(), ..Form::read(&self.body) }
     }
 }
 
 /// The fields of a form or a query.
 #[derive(Debug, Default)]
-pub(crate) struct Form(Vec<(String, String)>);
+pub(crate) struct Form {
+    fields: Vec<(String, String)>,
+    origin: String,
+}
 
 impl Form {
     /// Reads `a=1&b[c]=2`.
     pub(crate) fn read(bytes: &[u8]) -> Self {
-        Self(form_urlencoded::parse(bytes).into_owned().collect())
+        let fields = form_urlencoded::parse(bytes).into_owned().collect();
+        Self { fields, origin: String::new() }
+    }
+
+    /// How the caller reached this server.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// The value of a field.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(field, _)| field == name);
+        let found = self.fields.iter().find(|(field, _)| field == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
@@ -56,11 +69,14 @@ impl Form {
         let inner = |field: &str| {
             field.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']').map(str::to_owned)
         };
-        self.0.iter().filter_map(|(field, value)| Some((inner(field)?, value.clone()))).collect()
+        self.fields
+            .iter()
+            .filter_map(|(field, value)| Some((inner(field)?, value.clone())))
+            .collect()
     }
 
     /// Whether `expand[]` asks for `what`.
     pub(crate) fn expands(&self, what: &str) -> bool {
-        self.0.iter().any(|(field, value)| field.starts_with("expand") && value == what)
+        self.fields.iter().any(|(field, value)| field.starts_with("expand") && value == what)
     }
 }

@@ -256,11 +256,9 @@ impl<B: Book> Desk<B> {
         if self.config.webhook_url.is_none() {
             return Vec::new();
         }
-        let notice = |(id, body): (String, Value)| Notice {
-            id,
-            at,
-            body: body.to_string(),
-            copies: self.faults.copies(),
+        let notice = |(id, body): (String, Value)| {
+            let (copies, delay_ms) = self.faults.webhook();
+            Notice { id, at, body: body.to_string(), copies, delay_ms }
         };
         notices.into_iter().map(notice).collect()
     }

@@ -28,6 +28,14 @@ pub(crate) enum Kind {
     DropWebhooks,
     /// Sends a webhook twice.
     DuplicateWebhooks,
+    /// Holds a webhook back for `ms`, so that later ones overtake it.
+    DelayWebhooks,
+}
+
+impl Kind {
+    const fn is_about_webhooks(self) -> bool {
+        matches!(self, Self::DropWebhooks | Self::DuplicateWebhooks | Self::DelayWebhooks)
+    }
 }
 
 /// An order for faults.
@@ -83,14 +91,14 @@ impl Faults {
         Some(fault)
     }
 
-    /// How often a webhook that is now due to be queued will be sent.
-    pub(crate) fn copies(&self) -> u8 {
-        let webhooks =
-            |fault: &Fault| matches!(fault.kind, Kind::DropWebhooks | Kind::DuplicateWebhooks);
-        match self.take(webhooks).map(|fault| fault.kind) {
-            Some(Kind::DropWebhooks) => 0,
-            Some(Kind::DuplicateWebhooks) => 2,
-            _ => 1,
+    /// How often a webhook that is now due to be queued will be sent, and after how many
+    /// milliseconds.
+    pub(crate) fn webhook(&self) -> (u8, u64) {
+        match self.take(|fault| fault.kind.is_about_webhooks()) {
+            Some(Fault { kind: Kind::DropWebhooks, .. }) => (0, 0),
+            Some(Fault { kind: Kind::DuplicateWebhooks, .. }) => (2, 0),
+            Some(Fault { kind: Kind::DelayWebhooks, ms, .. }) => (1, ms),
+            _ => (1, 0),
         }
     }
 
@@ -101,7 +109,7 @@ impl Faults {
         call: impl Future<Output = Response> + Send,
     ) -> Response {
         let fault = self.take(|fault| {
-            !matches!(fault.kind, Kind::DropWebhooks | Kind::DuplicateWebhooks)
+            !fault.kind.is_about_webhooks()
                 && fault.operation.as_deref().is_none_or(|name| name == operation)
         });
         let Some(Fault { kind, ms, .. }) = fault else { return call.await };
@@ -123,7 +131,7 @@ impl Faults {
                 broken(StatusCode::INTERNAL_SERVER_ERROR)
             }
             Kind::Refuse => no(),
-            Kind::DropWebhooks | Kind::DuplicateWebhooks => call.await,
+            Kind::DropWebhooks | Kind::DuplicateWebhooks | Kind::DelayWebhooks => call.await,
         }
     }
 }

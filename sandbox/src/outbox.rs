@@ -39,6 +39,9 @@ pub(crate) struct Notice {
     pub(crate) body: String,
     /// How often it is sent: once, unless a fault was ordered.
     pub(crate) copies: u8,
+    /// How long it is held back: not at all, unless a fault was ordered.
+    #[serde(default)]
+    pub(crate) delay_ms: u64,
 }
 
 #[derive(Debug)]
@@ -64,7 +67,8 @@ impl Outbox {
     pub(crate) fn push(&self, notice: Notice) {
         let (copies, notice) = (notice.copies, Arc::new(notice));
         for _ in 0..copies {
-            self.queue(Instant::now(), Waiting { notice: Arc::clone(&notice), failures: 0 });
+            let due = Instant::now() + Duration::from_millis(notice.delay_ms);
+            self.queue(due, Waiting { notice: Arc::clone(&notice), failures: 0 });
         }
     }
 

@@ -98,6 +98,19 @@ pub enum Command {
         /// The skus it may hold.
         skus: Vec<Sku>,
     },
+    /// Somebody will still come for it: hold it longer. Asked too late, it has expired.
+    Extend {
+        /// For which order.
+        order: OrderId,
+        /// Which reservation.
+        reservation: ReservationId,
+        /// The skus it may hold.
+        skus: Vec<Sku>,
+        /// Until when.
+        until: Timestamp,
+        /// The time by which it is judged.
+        at: Timestamp,
+    },
     /// Nobody came for it in time.
     Expire {
         /// For which order.
@@ -127,6 +140,7 @@ impl Command {
             }
             Self::Release { reservation, skus, .. }
             | Self::Commit { reservation, skus, .. }
+            | Self::Extend { reservation, skus, .. }
             | Self::Expire { reservation, skus, .. } => reserved(*reservation, &mut skus.iter()),
         }
     }
@@ -273,6 +287,16 @@ pub enum Event {
         /// What left.
         units: Vec<Units>,
     },
+    /// What is held is held longer.
+    #[serde(rename = "inventory.reservation_extended.v1")]
+    ReservationExtended {
+        /// For which order.
+        order: OrderId,
+        /// Which reservation.
+        reservation: ReservationId,
+        /// Until when.
+        expires_at: Timestamp,
+    },
     /// Nobody came for it in time; nothing is held any more.
     #[serde(rename = "inventory.reservation_expired.v1")]
     ReservationExpired {
@@ -303,6 +327,7 @@ impl Event {
             | Self::ReservationRejected { reservation, .. }
             | Self::ReservationReleased { reservation, .. }
             | Self::ReservationCommitted { reservation, .. }
+            | Self::ReservationExtended { reservation, .. }
             | Self::ReservationExpired { reservation, .. } => reservation.stream(),
         }
     }
@@ -324,6 +349,7 @@ impl Event {
             | Self::ReservationRejected { order, .. }
             | Self::ReservationReleased { order, .. }
             | Self::ReservationCommitted { order, .. }
+            | Self::ReservationExtended { order, .. }
             | Self::ReservationExpired { order, .. } => Some(*order),
         }
     }

@@ -50,4 +50,4 @@ pub use money::{Currency, Money, MoneyError};
 pub use personal::{Personal, PersonalData, SealedError};
 pub use stream::StreamIdError;
 pub use upcast::{UPCASTS_MAX, Upcast};
-pub use value::{Quantity, Sku, Text, ValueError};
+pub use value::{Link, Quantity, Sku, Text, ValueError};

@@ -7,7 +7,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Category, Money, OrderId, PaymentId, RefundId, StreamId, Text, Timestamp};
+use crate::{Category, Link, Money, OrderId, PaymentId, RefundId, StreamId, Text, Timestamp};
 
 /// What was asked of the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +29,8 @@ pub enum Operation {
 pub enum ProviderStatus {
     /// It wants another means of payment: the last one was declined.
     RequiresMethod,
+    /// It wants the customer to do something, as to confirm the payment with their bank.
+    RequiresAction,
     /// Money is held.
     RequiresCapture,
     /// Money was taken.
@@ -58,6 +60,12 @@ pub enum Command {
         order: OrderId,
         /// How much.
         amount: Money,
+        /// The provider's token.
+        method: Text,
+    },
+    /// The customer names another means of payment, where one is wanted: after a decline that they
+    /// can mend, or instead of what their bank asks of them.
+    ReplaceMethod {
         /// The provider's token.
         method: Text,
     },
@@ -99,6 +107,15 @@ pub enum Command {
         code: Text,
         /// Whether the customer may try again with another means.
         retryable: bool,
+    },
+    /// The provider wants the customer to do something first.
+    RecordActionRequired {
+        /// Which authorisation.
+        op: u32,
+        /// The provider's id of the payment.
+        provider_ref: Text,
+        /// Where they do it.
+        url: Link,
     },
     /// Nobody knows what became of the request.
     RecordUnknown {
@@ -156,7 +173,22 @@ pub enum Command {
         captured: Money,
         /// For how long it is held.
         until: Timestamp,
+        /// Where the customer does what is wanted of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url: Option<Link>,
+        /// The last decline.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decline: Option<Decline>,
     },
+}
+
+/// Why the provider said no.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Decline {
+    /// The provider's code, as `card_declined`.
+    pub code: Text,
+    /// Whether the customer may try again with another means.
+    pub retryable: bool,
 }
 
 /// Everything that can happen to a payment.
@@ -213,6 +245,37 @@ pub enum Event {
         /// Whether the customer may try again with another means.
         retryable: bool,
     },
+    /// The provider holds the money once the customer has done something, as to confirm the payment
+    /// with their bank.
+    #[serde(rename = "payment.action_required.v1")]
+    ActionRequired {
+        /// For which order.
+        order: OrderId,
+        /// Which authorisation.
+        op: u32,
+        /// The provider's id of the payment.
+        provider_ref: Text,
+        /// Where the customer does it.
+        url: Link,
+    },
+    /// The customer named another means of payment; the next authorisation is asked for with it.
+    #[serde(rename = "payment.method_replaced.v1")]
+    MethodReplaced {
+        /// For which order.
+        order: OrderId,
+        /// The provider's token.
+        method: Text,
+    },
+    /// What an authorisation left open at the provider is not wanted any more: it is to be closed.
+    #[serde(rename = "payment.closing_requested.v1")]
+    ClosingRequested {
+        /// For which order.
+        order: OrderId,
+        /// Which authorisation.
+        op: u32,
+        /// The provider's id of the payment.
+        provider_ref: Text,
+    },
     /// Nobody knows what became of a request.
     #[serde(rename = "payment.outcome_unknown.v1")]
     OutcomeUnknown {
@@ -242,6 +305,14 @@ pub enum Event {
         order: OrderId,
         /// Which authorisation.
         op: u32,
+        /// How much.
+        amount: Money,
+    },
+    /// Money that was taken is gone again, without our giving it back.
+    #[serde(rename = "payment.capture_reversed.v1")]
+    CaptureReversed {
+        /// For which order.
+        order: OrderId,
         /// How much.
         amount: Money,
     },
@@ -335,9 +406,13 @@ impl Event {
             | Self::AuthorisationRequested { order, .. }
             | Self::Authorised { order, .. }
             | Self::Declined { order, .. }
+            | Self::ActionRequired { order, .. }
+            | Self::MethodReplaced { order, .. }
+            | Self::ClosingRequested { order, .. }
             | Self::OutcomeUnknown { order, .. }
             | Self::CaptureRequested { order, .. }
             | Self::Captured { order, .. }
+            | Self::CaptureReversed { order, .. }
             | Self::CaptureFailed { order, .. }
             | Self::VoidRequested { order, .. }
             | Self::Voided { order, .. }

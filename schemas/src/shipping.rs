@@ -25,6 +25,18 @@ pub enum Scan {
     Delivered,
 }
 
+/// What went wrong with a parcel on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// Something that the carrier may mend.
+    Exception,
+    /// The carrier does not find it any more, or it is broken.
+    Lost,
+    /// It comes back to us.
+    Returned,
+}
+
 /// What can be asked of a fulfilment order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
@@ -64,6 +76,15 @@ pub enum Command {
         carrier_event: Text,
         /// What it saw.
         scan: Scan,
+        /// When.
+        at: Timestamp,
+    },
+    /// The carrier says that something went wrong.
+    RecordTrouble {
+        /// The carrier's id of this notice.
+        carrier_event: Text,
+        /// What.
+        trouble: Trouble,
         /// When.
         at: Timestamp,
     },
@@ -145,6 +166,18 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// Something went wrong on the way.
+    #[serde(rename = "shipping.trouble_reported.v1")]
+    TroubleReported {
+        /// For which order.
+        order: OrderId,
+        /// The carrier's id of this notice.
+        carrier_event: Text,
+        /// What.
+        trouble: Trouble,
+        /// When.
+        at: Timestamp,
+    },
     /// It arrived.
     #[serde(rename = "shipping.delivered.v1")]
     Delivered {
@@ -193,6 +226,7 @@ impl Event {
             | Self::LabelRejected { order, .. }
             | Self::HandedOver { order, .. }
             | Self::Scanned { order, .. }
+            | Self::TroubleReported { order, .. }
             | Self::Delivered { order, .. }
             | Self::Cancelled { order }
             | Self::CancelRejected { order }

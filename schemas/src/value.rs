@@ -19,6 +19,9 @@ pub enum ValueError {
     /// Not a text we keep.
     #[error("a text has 1 to 200 characters, none of them a control character")]
     Text,
+    /// Not an address on the web.
+    #[error("a link starts with https:// or http:// and has at most 2000 visible characters")]
+    Link,
 }
 
 /// A stock keeping unit: 1 to 64 characters out of `A-Z a-z 0-9 . _ -`, at least one of them a
@@ -190,6 +193,61 @@ impl JsonSchema for Text {
     }
 }
 
+/// An address on the web that a person is sent to: at most 2000 visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Link(String);
+
+impl Link {
+    /// Longest link, in characters.
+    pub const LENGTH_MAX: usize = 2000;
+
+    /// The link.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Link {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let web = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+        let fits = web.is_some_and(|rest| !rest.is_empty())
+            && text.len() <= Self::LENGTH_MAX
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if fits { Ok(Self(text.to_owned())) } else { Err(ValueError::Link) }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Link {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Link {
+    fn schema_name() -> Cow<'static, str> {
+        "Link".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "maxLength": Self::LENGTH_MAX,
+            "pattern": "^https?://[!-~]+$",
+            "description": "An address on the web that a person is sent to.",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +261,15 @@ mod tests {
         // A sku stands in URLs, where `..` leads elsewhere.
         for text in ["", "a b", ".", "..", "-_-", "ä"] {
             assert!(text.parse::<Sku>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_link_leads_to_the_web() {
+        assert!("https://provider.example/3ds?pi=1".parse::<Link>().is_ok());
+        let long = format!("https://{}", "x".repeat(Link::LENGTH_MAX));
+        for text in ["", "https://", "javascript:alert(1)", "https://a b", "https://ä", &long] {
+            assert!(text.parse::<Link>().is_err(), "{text}");
         }
     }
 }

@@ -78,7 +78,11 @@ async fn nothing_drifts_under_load() {
     for _ in 0..3 {
         let orders = async {
             for round in 0..8 {
-                let method = if round % 3 == 0 { "pm_card_chargeDeclined" } else { "pm_card_visa" };
+                let method = if round % 3 == 0 {
+                    "pm_card_chargeDeclinedStolenCard"
+                } else {
+                    "pm_card_visa"
+                };
                 world.place(&[("mug", 1)], method).await;
             }
         };

@@ -48,7 +48,7 @@ impl Shop {
         };
         world.send_goods(&completed).await;
         world.order_is(&completed, "completed").await;
-        let rejected = world.place(&[("mug", 1)], "pm_card_chargeDeclined").await;
+        let rejected = world.place(&[("mug", 1)], "pm_card_chargeDeclinedStolenCard").await;
         world.order_is(&rejected, "rejected").await;
         let cancelled = place(&world, &[("mug", 1)], "EUR").await;
         pay(&world, &cancelled).await;

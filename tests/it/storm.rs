@@ -80,7 +80,7 @@ async fn shop(url: String, mut dice: Dice, stop: CancellationToken) -> usize {
     let mut placed = 0;
     while !stop.is_cancelled() {
         let declined = dice.chance(15);
-        let method = if declined { "pm_card_chargeDeclined" } else { "pm_card_visa" };
+        let method = if declined { "pm_card_chargeDeclinedStolenCard" } else { "pm_card_visa" };
         let body = order(&[("mug", 1)], method);
         let (_, order) = insist(&http, &format!("{url}/v1/orders"), &key(), &body, &[201]).await;
         placed += 1;

@@ -68,7 +68,7 @@ async fn a_declined_card_gives_the_stock_back() {
     let world = World::start().await;
     world.stock("mug", 1).await;
 
-    let id = world.place(&[("mug", 1)], "pm_card_chargeDeclined").await;
+    let id = world.place(&[("mug", 1)], "pm_card_chargeDeclinedStolenCard").await;
     let order = world.order_is(&id, "rejected").await;
 
     assert_eq!(order["payment_status"], "failed");

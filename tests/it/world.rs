@@ -234,6 +234,10 @@ impl World {
         self.endpoint("payment_url")
     }
 
+    pub(crate) fn carrier_url(&self) -> String {
+        self.endpoint("carrier_url")
+    }
+
     pub(crate) fn http(&self) -> reqwest::Client {
         self.http.clone()
     }

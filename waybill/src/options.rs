@@ -180,6 +180,10 @@ pub(crate) struct Outside {
     /// The key that the payment provider knows us by.
     #[arg(long, env = "WAYBILL_PAYMENT_SECRET_KEY", value_name = "KEY", hide_env_values = true)]
     pub payment_secret_key: String,
+    /// Where the payment provider sends customers back to once they have confirmed a payment with
+    /// their bank; some providers name no place to confirm it without.
+    #[arg(long, env = "WAYBILL_PAYMENT_RETURN_URL", value_name = "URL")]
+    pub payment_return_url: Option<String>,
     /// Base address of the carrier, as `https://carrier.example`.
     #[arg(long, env = "WAYBILL_CARRIER_URL", value_name = "URL")]
     pub carrier_url: String,

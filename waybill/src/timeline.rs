@@ -104,7 +104,10 @@ fn style(event_type: &str) -> Option<Style> {
         | "inventory.reservation_released"
         | "shipping.cancelled"
         | "saga.compensation_started" => Some(Style::Notice),
-        "saga.parked" | "payment.late_money_detected" | "payment.refund_failed" => Some(Style::Bad),
+        "shipping.trouble_reported"
+        | "saga.parked"
+        | "payment.late_money_detected"
+        | "payment.refund_failed" => Some(Style::Bad),
         _ => None,
     }
 }
@@ -129,6 +132,8 @@ fn detail(event_type: &str, data: &Value) -> String {
             format!("{} by {}", amount("amount"), data["method"].as_str().unwrap_or_default())
         }
         "payment.declined" | "payment.capture_failed" => text("code"),
+        "payment.action_required" => data["url"].as_str().unwrap_or_default().to_owned(),
+        "payment.method_replaced" => data["method"].as_str().unwrap_or_default().to_owned(),
         "payment.created"
         | "payment.authorised"
         | "payment.capture_requested"
@@ -146,6 +151,7 @@ fn detail(event_type: &str, data: &Value) -> String {
             shortages(&data["short"])
         }
         "shipping.scanned" => text("scan"),
+        "shipping.trouble_reported" => text("trouble"),
         "saga.started" => data["definition"].as_str().unwrap_or_default().to_owned(),
         "order.cancellation_requested"
         | "order.cancellation_rejected"

@@ -1,7 +1,7 @@
 //! From what the provider said to what is recorded. Pure; the whole of it is the table in its
 //! tests.
 
-use schemas::payment::{Command, Operation, ProviderStatus};
+use schemas::payment::{Command, Decline, Operation, ProviderStatus};
 use schemas::{Money, PaymentId, RefundId};
 
 use super::provider::Intent;
@@ -55,6 +55,11 @@ fn is_ours(rejection: &Rejection) -> bool {
     rejection.field("type") == Some("idempotency_error")
 }
 
+/// What a decline with this code means for the customer.
+fn decline(code: &str) -> Decline {
+    Decline { code: text(code), retryable: !FINAL_DECLINES.contains(&code) }
+}
+
 fn record_state(intent: Intent) -> Next {
     Next::record(Command::RecordProviderState {
         provider_ref: intent.id,
@@ -66,6 +71,8 @@ fn record_state(intent: Intent) -> Next {
         },
         captured: intent.received,
         until: intent.until,
+        url: intent.url,
+        decline: intent.declined.as_deref().map(decline),
     })
 }
 
@@ -73,6 +80,9 @@ fn record_state(intent: Intent) -> Next {
 pub(super) fn authorised(op: u32, outcome: Outcome<Intent>) -> Next {
     let unknown = Command::RecordUnknown { op, operation: Operation::Authorise };
     match outcome {
+        Outcome::Ok(Intent {
+            status: ProviderStatus::RequiresAction, id, url: Some(url), ..
+        }) => Next::record(Command::RecordActionRequired { op, provider_ref: id, url }),
         Outcome::Ok(intent) => match intent.status {
             ProviderStatus::RequiresCapture => Next::record(Command::RecordAuthorised {
                 op,
@@ -87,17 +97,18 @@ pub(super) fn authorised(op: u32, outcome: Outcome<Intent>) -> Next {
                 retryable: true,
             }),
             ProviderStatus::Succeeded | ProviderStatus::Cancelled => record_state(intent),
-            ProviderStatus::Processing => Next::record(unknown),
+            ProviderStatus::Processing | ProviderStatus::RequiresAction => Next::record(unknown),
         },
         Outcome::Rejected(rejection) if is_ours(&rejection) => Next::park(&rejection),
         Outcome::Rejected(rejection) => {
             let code =
                 rejection.field("decline_code").map_or_else(|| rejection.code(), str::to_owned);
+            let Decline { code, retryable } = decline(&code);
             Next::record(Command::RecordDeclined {
                 op,
                 provider_ref: Intent::of(&rejection).map(|intent| intent.id),
-                retryable: rejection.status == 402 && !FINAL_DECLINES.contains(&code.as_str()),
-                code: text(&code),
+                retryable: rejection.status == 402 && retryable,
+                code,
             })
         }
         Outcome::Unknown(_) => Next::record(unknown),
@@ -148,6 +159,15 @@ pub(super) fn voided(outcome: Outcome<Intent>) -> Next {
         }
         Ok(intent) => record_state(intent),
         Err(outcome) => wait_or_park(outcome),
+    }
+}
+
+/// After asking to close what an earlier authorisation left open. That it is closed needs no
+/// word: nobody counts on it any more.
+pub(super) fn closed(outcome: Outcome<Intent>) -> Next {
+    match voided(outcome) {
+        Next::Record(command) if *command == Command::RecordVoided => Next::Nothing,
+        next => next,
     }
 }
 

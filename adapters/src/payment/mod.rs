@@ -48,6 +48,9 @@ impl Payments {
             Event::VoidRequested { provider_ref: Some(provider_ref), .. } => {
                 answer::voided(provider.cancel(payment, provider_ref).await)
             }
+            Event::ClosingRequested { provider_ref, .. } => {
+                answer::closed(provider.cancel(payment, provider_ref).await)
+            }
             Event::RefundRequested { refund, amount, provider_ref, .. } => {
                 let asked = provider.refund(payment, *refund, provider_ref, *amount).await;
                 answer::refunded(*refund, asked)
@@ -94,9 +97,13 @@ const fn asks(operation: Operation, fact: &Event) -> bool {
 
 const fn settles(operation: Operation, fact: &Event) -> bool {
     match operation {
-        Operation::Authorise => {
-            matches!(fact, Event::Authorised { .. } | Event::Declined { .. } | Event::Voided { .. })
-        }
+        Operation::Authorise => matches!(
+            fact,
+            Event::Authorised { .. }
+                | Event::ActionRequired { .. }
+                | Event::Declined { .. }
+                | Event::Voided { .. }
+        ),
         Operation::Capture => matches!(
             fact,
             Event::Captured { .. } | Event::CaptureFailed { .. } | Event::Voided { .. }
@@ -131,6 +138,7 @@ impl Reactor for Payments {
                 Event::AuthorisationRequested { .. }
                 | Event::CaptureRequested { .. }
                 | Event::VoidRequested { provider_ref: Some(_), .. }
+                | Event::ClosingRequested { .. }
                 | Event::RefundRequested { .. },
             )
             | Fact::Unknown { .. } => Some(payment),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta};
 use schemas::payment::ProviderStatus;
-use schemas::{Money, OrderId, PaymentId, RefundId, Text, Timestamp};
+use schemas::{Link, Money, OrderId, PaymentId, RefundId, Text, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -32,6 +32,10 @@ pub(super) struct Intent {
     /// What was taken.
     pub(super) received: Money,
     pub(super) until: Timestamp,
+    /// Where the customer does what is wanted of them.
+    pub(super) url: Option<Link>,
+    /// The code of the last decline.
+    pub(super) declined: Option<String>,
     /// Which of our payments it says it is.
     pub(super) payment_id: Option<String>,
 }
@@ -51,6 +55,10 @@ struct WireIntent {
     metadata: BTreeMap<String, String>,
     #[serde(default)]
     latest_charge: Value,
+    #[serde(default)]
+    next_action: Value,
+    #[serde(default)]
+    last_payment_error: Value,
 }
 
 impl Intent {
@@ -64,10 +72,15 @@ impl Intent {
             Some(seconds) => DateTime::from_timestamp(seconds, 0)?,
             None => DateTime::from_timestamp(wire.created, 0)? + HELD,
         };
+        let url = wire.next_action.pointer("/redirect_to_url/url").and_then(Value::as_str);
+        let url = url.and_then(|url| url.parse().ok());
+        let error = |name: &str| wire.last_payment_error.get(name).and_then(Value::as_str);
         Some(Self {
             id: wire.id,
             status: match wire.status.as_str() {
                 "requires_payment_method" => ProviderStatus::RequiresMethod,
+                // Without an address there is nowhere to send the customer: it is waited for.
+                "requires_action" if url.is_some() => ProviderStatus::RequiresAction,
                 "requires_capture" => ProviderStatus::RequiresCapture,
                 "succeeded" => ProviderStatus::Succeeded,
                 "canceled" => ProviderStatus::Cancelled,
@@ -77,6 +90,8 @@ impl Intent {
             capturable: Money::new(wire.amount_capturable, currency),
             received: Money::new(wire.amount_received, currency),
             until,
+            url,
+            declined: error("decline_code").or_else(|| error("code")).map(str::to_owned),
             payment_id: wire.metadata.get("payment_id").cloned(),
         })
     }
@@ -89,7 +104,11 @@ impl Intent {
 
 /// The provider.
 #[derive(Debug)]
-pub(super) struct Provider(Outbound);
+pub(super) struct Provider {
+    outbound: Outbound,
+    /// Where it sends customers back to.
+    return_url: Option<String>,
+}
 
 impl Provider {
     /// Sets up the way there.
@@ -97,11 +116,12 @@ impl Provider {
     /// # Errors
     /// Where `config` is no good.
     pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
-        Outbound::new("payments", config).map(Self)
+        let outbound = Outbound::new("payments", config)?;
+        Ok(Self { outbound, return_url: config.return_url.clone() })
     }
 
     async fn intent(&self, question: Question) -> Outcome<Intent> {
-        self.0.ask(&question).await.and_then(|json| match Intent::read(&json) {
+        self.outbound.ask(&question).await.and_then(|json| match Intent::read(&json) {
             Some(intent) => Outcome::Ok(intent),
             None => Outcome::Unknown("the answer is not a payment intent".to_owned()),
         })
@@ -116,7 +136,7 @@ impl Provider {
         amount: Money,
         method: &Text,
     ) -> Outcome<Intent> {
-        let form = vec![
+        let mut form = vec![
             ("amount", amount.amount.to_string()),
             ("currency", amount.currency.code().to_ascii_lowercase()),
             ("payment_method", method.to_string()),
@@ -126,6 +146,7 @@ impl Provider {
             ("metadata[order_id]", order.to_string()),
             (EXPAND.0, EXPAND.1.to_owned()),
         ];
+        form.extend(self.return_url.clone().map(|url| ("return_url", url)));
         let (path, key) = (["v1", "payment_intents"], format!("{payment}:authorise:{op}"));
         self.intent(Question::post("create", &path, key, Body::Form(form))).await
     }
@@ -168,13 +189,13 @@ impl Provider {
         ];
         let key = format!("{payment}:refund:{refund}");
         let question = Question::post("refund", &["v1", "refunds"], key, Body::Form(form));
-        let answer = self.0.ask(&question).await;
+        let answer = self.outbound.ask(&question).await;
         let pending = matches!(&answer, Outcome::Ok(json) if json["status"] == "pending");
         // The key would say `pending` for ever; the refund itself says how it went.
         let answer = match &answer {
             Outcome::Ok(json) if pending => {
                 let id = json["id"].as_str().unwrap_or_default().to_owned();
-                self.0.ask(&Question::get("refund", &["v1", "refunds", &id])).await
+                self.outbound.ask(&Question::get("refund", &["v1", "refunds", &id])).await
             }
             _ => answer,
         };

@@ -89,6 +89,17 @@ fn expire(skus: &[&str], minutes: i64) -> Command {
     Command::Expire { order: order(), reservation: rsv(), skus, at: at(minutes) }
 }
 
+fn extend(skus: &[&str], until: i64, at_minutes: i64) -> Command {
+    let skus = skus.iter().copied().map(sku).collect();
+    let (until, at) = (at(until), at(at_minutes));
+    Command::Extend { order: order(), reservation: rsv(), skus, until, at }
+}
+
+fn extended(until: i64) -> Event {
+    let expires_at = at(until);
+    Event::ReservationExtended { order: order(), reservation: rsv(), expires_at }
+}
+
 fn short(sku: &str, wanted: u32, available: u32) -> Shortage {
     Shortage { sku: self::sku(sku), wanted: quantity(wanted), available }
 }
@@ -133,6 +144,10 @@ fn commands() -> Named<Command> {
         ("expire", expire(&["mug"], 15)),
         ("expire?", expire(&["cup"], 15)),
         ("early", expire(&["mug"], 14)),
+        ("extend", extend(&["mug"], 30, 14)),
+        ("extend?", extend(&["cup"], 30, 14)),
+        ("no_longer", extend(&["mug"], 15, 14)),
+        ("too_late", extend(&["mug"], 30, 15)),
     ]
 }
 
@@ -192,6 +207,21 @@ fn every_command_in_every_state() {
 
         early     absent,stocked            !not_found
         early     *                         -
+
+        extend    absent,stocked            !not_found
+        extend    held                      reservation_extended
+        extend    *                         -
+
+        extend?   absent,stocked            !not_found
+        extend?   rejected,tombstone,told   -
+        extend?   *                         !sku_missing
+
+        no_longer absent,stocked            !not_found
+        no_longer *                         -
+
+        too_late  absent,stocked            !not_found
+        too_late  held                      stock_released+reservation_expired
+        too_late  *                         -
         ",
     );
 }
@@ -296,6 +326,23 @@ fn committed_goods_come_back_when_the_order_is_cancelled() {
     .then([returned("mug", 2), released(vec![units("mug", 2)])])
     .when(adjust("mug", -2))
     .then([adjusted("mug", -2)]);
+}
+
+/// Race R12: whoever comes too late finds the hold expired, and may hold what is left.
+#[test]
+fn a_hold_lasts_as_long_as_it_is_extended() {
+    let three = || vec![units("mug", 3)];
+    given::<Inventory>([received("mug", 4), held("mug", 3), reserved(three())])
+        .when(extend(&["mug"], 30, 14))
+        .then([extended(30)])
+        .when(expire(&["mug"], 29))
+        .then([])
+        .when(extend(&["mug"], 45, 30))
+        .then([freed("mug", 3), expired(three())])
+        .when(extend(&["mug"], 45, 31))
+        .then([])
+        .when(reserve(three(), ReserveMode::AllOrNothing))
+        .then([held("mug", 3), reserved(three())]);
 }
 
 /// Goods that are packed leave, also when the hold on them has run out in the meantime.
@@ -485,6 +532,15 @@ fn any_command() -> impl Strategy<Value = Command> {
             .prop_map(move |(reservation, skus)| Command::Release { order, reservation, skus }),
         3 => (any_reservation(), any_skus())
             .prop_map(move |(reservation, skus)| Command::Commit { order, reservation, skus }),
+        2 => (any_reservation(), any_skus(), 13_i64..17, 14_i64..32).prop_map(
+            move |(reservation, skus, minutes, until)| Command::Extend {
+                order,
+                reservation,
+                skus,
+                until: at(until),
+                at: at(minutes),
+            }
+        ),
         2 => (any_reservation(), any_skus(), 13_i64..17).prop_map(
             move |(reservation, skus, minutes)| Command::Expire {
                 order,

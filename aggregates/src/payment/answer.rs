@@ -1,16 +1,18 @@
 //! What the provider says: the answers to our questions, its notices, and its own record.
 
-use schemas::payment::{Command, Event, Operation, ProviderStatus};
-use schemas::{Money, OrderId, RefundId, Text, Timestamp};
+use schemas::payment::{Command, Decline, Event, Operation, ProviderStatus};
+use schemas::{Link, Money, OrderId, RefundId, Text, Timestamp};
 
 use super::{Capture, Hold, Payment, RefundStatus};
 
 /// Money at the provider, by its own record.
 #[derive(Clone, Copy)]
-struct Stands {
+struct Stands<'a> {
     authorised: Money,
     captured: Money,
     until: Timestamp,
+    url: Option<&'a Link>,
+    decline: Option<&'a Decline>,
 }
 
 impl Payment {
@@ -25,6 +27,12 @@ impl Payment {
                 let (provider_ref, code) = (provider_ref.clone(), code.clone());
                 let (op, retryable) = (*op, *retryable);
                 only(asked, Event::Declined { order, op, provider_ref, code, retryable })
+            }
+            Command::RecordActionRequired { op, provider_ref, url } => {
+                let asked =
+                    *op == self.op && self.is_news(provider_ref, ProviderStatus::RequiresAction);
+                let (op, provider_ref, url) = (*op, provider_ref.clone(), url.clone());
+                only(asked, Event::ActionRequired { order, op, provider_ref, url })
             }
             Command::RecordUnknown { op, operation } => {
                 let news = self.is_open(*op, *operation) && !self.is_unknown(*operation);
@@ -48,16 +56,31 @@ impl Payment {
             }
             Command::RecordNotification { notification, provider_ref, status } => {
                 let heard = self.notifications.contains(notification);
-                let news = !heard && self.is_news(provider_ref, *status);
+                let news = !heard
+                    && (self.is_news(provider_ref, *status)
+                        || self.may_be_lost(provider_ref, *status));
                 let (notification, provider_ref) = (notification.clone(), provider_ref.clone());
                 only(news, Event::ProviderNotified { order, notification, provider_ref })
             }
-            Command::RecordProviderState { provider_ref, status, authorised, captured, until } => {
-                let stands = Stands { authorised: *authorised, captured: *captured, until: *until };
-                self.record_state(order, provider_ref, *status, stands)
+            Command::RecordProviderState {
+                provider_ref,
+                status,
+                authorised,
+                captured,
+                until,
+                url,
+                decline,
+            } => {
+                let (url, decline) = (url.as_ref(), decline.as_ref());
+                let (authorised, captured, until) = (*authorised, *captured, *until);
+                let stands = Stands { authorised, captured, until, url, decline };
+                let mut events = self.record_state(order, provider_ref, *status, stands);
+                events.extend(self.record_loss(order, provider_ref, *status, captured));
+                events
             }
             Command::Create { .. }
             | Command::Authorise { .. }
+            | Command::ReplaceMethod { .. }
             | Command::Capture { .. }
             | Command::Void { .. }
             | Command::Refund { .. } => vec![],
@@ -145,9 +168,9 @@ impl Payment {
         order: OrderId,
         provider_ref: &Text,
         status: ProviderStatus,
-        stands: Stands,
+        stands: Stands<'_>,
     ) -> Vec<Event> {
-        let Stands { authorised, captured, until } = stands;
+        let Stands { authorised, captured, until, url, decline } = stands;
         let op = self.op;
         let grew = status == ProviderStatus::Succeeded
             && self.provider_ref.as_ref() == Some(provider_ref)
@@ -162,14 +185,24 @@ impl Payment {
         }
         let second = self.is_second(provider_ref);
         let let_go = self.let_go(order, Some(provider_ref.clone()));
-        let declined = |provider_ref: Option<Text>, code: &'static str, retryable| {
-            let code = Text::literal(code);
-            Event::Declined { order, op, provider_ref, code, retryable }
-        };
         match status {
             ProviderStatus::Processing => vec![],
             ProviderStatus::RequiresMethod => {
-                vec![declined(Some(provider_ref.clone()), "requires_payment_method", true)]
+                let unnamed =
+                    || Decline { code: Text::literal("requires_payment_method"), retryable: true };
+                let Decline { code, retryable } = decline.cloned().unwrap_or_else(unnamed);
+                let provider_ref = Some(provider_ref.clone());
+                vec![Event::Declined { order, op, provider_ref, code, retryable }]
+            }
+            ProviderStatus::RequiresAction => {
+                let provider_ref = provider_ref.clone();
+                let url = url.cloned();
+                Vec::from_iter(url.map(|url| Event::ActionRequired {
+                    order,
+                    op,
+                    provider_ref,
+                    url,
+                }))
             }
             ProviderStatus::RequiresCapture if second => vec![let_go],
             ProviderStatus::RequiresCapture => {
@@ -183,8 +216,12 @@ impl Payment {
             ProviderStatus::Succeeded => {
                 self.taken(order, provider_ref, captured, (authorised, until))
             }
-            ProviderStatus::Cancelled if self.hold == Hold::Requested => {
-                vec![declined(None, "cancelled", false)]
+            // Let go of as we wished, that is a void and no answer any more.
+            ProviderStatus::Cancelled
+                if matches!(self.hold, Hold::Requested | Hold::Action) && !self.voiding =>
+            {
+                let code = Text::literal("cancelled");
+                vec![Event::Declined { order, op, provider_ref: None, code, retryable: false }]
             }
             ProviderStatus::Cancelled => {
                 let code = Text::literal("voided");
@@ -197,22 +234,47 @@ impl Payment {
         }
     }
 
+    /// An intent that wants another means of payment after its money was taken: the money is gone
+    /// again. What went back meanwhile is not gone a second time.
+    fn record_loss(
+        &self,
+        order: OrderId,
+        provider_ref: &Text,
+        status: ProviderStatus,
+        captured: Money,
+    ) -> Vec<Event> {
+        let known = self.captured.filter(|_| self.may_be_lost(provider_ref, status));
+        let kept = self.reversed.map_or(known, |reversed| known?.minus(reversed).ok());
+        let lost = kept.and_then(|kept| kept.minus(captured).ok());
+        let amounts = [lost, self.left(None)].map(|money| money.map_or(0, |money| money.amount));
+        let amount = Money { amount: amounts[0].min(amounts[1]), ..captured };
+        only(amount.amount > 0, Event::CaptureReversed { order, amount })
+    }
+
+    fn may_be_lost(&self, provider_ref: &Text, status: ProviderStatus) -> bool {
+        let same = self.provider_ref.as_ref() == Some(provider_ref);
+        same && status == ProviderStatus::RequiresMethod && self.captured.is_some()
+    }
+
     /// Whether `status` of the provider's `provider_ref` says something that we do not know.
     ///
     /// That an intent wants another means of payment is not news while the answer to our question
-    /// is on its way: before the answer every intent does, and the answer says why.
+    /// is on its way: before the answer every intent does, and the answer says why. What was told
+    /// to let go is nobody's payment any more, unless money was taken all the same.
     fn is_news(&self, provider_ref: &Text, status: ProviderStatus) -> bool {
         let same = self.provider_ref.as_ref() == Some(provider_ref);
-        let ours = same || (self.provider_ref.is_none() && !self.abandoned.contains(provider_ref));
+        let given_up = self.abandoned.contains(provider_ref) || self.strays.contains(provider_ref);
+        let ours = same || (self.provider_ref.is_none() && !given_up);
         let adrift = self.hold == Hold::Requested && self.is_unknown(Operation::Authorise);
         match status {
             ProviderStatus::Processing => false,
-            ProviderStatus::RequiresMethod => ours && adrift,
+            ProviderStatus::RequiresMethod => ours && (adrift || self.hold == Hold::Action),
+            ProviderStatus::RequiresAction => ours && self.hold == Hold::Requested,
             ProviderStatus::Cancelled => {
                 ours && match self.hold {
-                    Hold::Requested => true,
+                    Hold::Requested | Hold::Action => true,
                     Hold::Held => self.captured.is_none(),
-                    Hold::Declined => self.unwanted,
+                    Hold::Declined { .. } => self.unwanted,
                     Hold::Idle | Hold::Closed => false,
                 }
             }
@@ -221,8 +283,9 @@ impl Payment {
             {
                 !self.strays.contains(provider_ref)
             }
+            ProviderStatus::RequiresCapture if self.strays.contains(provider_ref) => false,
             ProviderStatus::RequiresCapture => match self.hold {
-                Hold::Idle | Hold::Requested | Hold::Declined => true,
+                Hold::Idle | Hold::Requested | Hold::Action | Hold::Declined { .. } => true,
                 Hold::Held => false,
                 // What we let go of once is not held again.
                 Hold::Closed => !same || self.authorised.is_none(),

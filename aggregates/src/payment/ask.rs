@@ -37,6 +37,7 @@ impl Payment {
         match command {
             Command::Create { .. } => Ok(vec![]),
             Command::Authorise { amount, method, .. } => self.authorise(order, *amount, method),
+            Command::ReplaceMethod { method } => self.replace_method(order, method),
             Command::Capture { amount } => self.capture(order, *amount),
             Command::Void { .. } => Ok(self.void(order)),
             Command::Refund { refund, amount } => self.refund(order, *refund, *amount),
@@ -62,7 +63,8 @@ impl Payment {
                     .map_or((amount, method), |(amount, method)| (*amount, method));
                 vec![requested(order, self.op, amount, method)]
             }
-            Hold::Requested => vec![],
+            // It is on its way, or with the customer.
+            Hold::Requested | Hold::Action => vec![],
             _ if self.unwanted && self.refused => vec![],
             _ if self.unwanted => vec![Event::Declined {
                 order,
@@ -72,10 +74,29 @@ impl Payment {
                 retryable: false,
             }],
             Hold::Held | Hold::Closed => vec![],
-            Hold::Idle | Hold::Declined => {
+            Hold::Idle | Hold::Declined { .. } => {
+                let method = self.replacement.as_ref().unwrap_or(method);
                 vec![requested(order, self.op.saturating_add(1), amount, method)]
             }
         })
+    }
+
+    fn replace_method(&self, order: OrderId, method: &Text) -> Result<Vec<Event>, Refusal> {
+        let wanted = matches!(self.hold, Hold::Action | Hold::Declined { mendable: true });
+        if self.unwanted || !wanted {
+            return Err(Refusal::MethodNotWanted);
+        }
+        if self.replacement.as_ref() == Some(method) {
+            return Ok(vec![]);
+        }
+        let mut events = vec![Event::MethodReplaced { order, method: method.clone() }];
+        // The customer could still confirm it, and would have paid twice.
+        events.extend(self.provider_ref.clone().map(|provider_ref| Event::ClosingRequested {
+            order,
+            op: self.op,
+            provider_ref,
+        }));
+        Ok(events)
     }
 
     fn capture(&self, order: OrderId, amount: Money) -> Result<Vec<Event>, Refusal> {
@@ -105,7 +126,9 @@ impl Payment {
                 }
                 Ok(vec![self.capture_requested(order, amount, provider_ref)])
             }
-            (_, hold, ..) => refused("not_authorised", hold == Hold::Requested),
+            (_, hold, ..) => {
+                refused("not_authorised", matches!(hold, Hold::Requested | Hold::Action))
+            }
         }
     }
 
@@ -202,7 +225,7 @@ impl Payment {
         match (self.hold, &self.provider_ref) {
             (Hold::Closed | Hold::Requested, _) => vec![],
             // A declined authorisation leaves an intent that the customer could still confirm.
-            (Hold::Held | Hold::Declined, Some(provider_ref)) => {
+            (Hold::Held | Hold::Action | Hold::Declined { .. }, Some(provider_ref)) => {
                 vec![self.let_go(order, Some(provider_ref.clone()))]
             }
             _ => vec![self.voided(order)],

@@ -1,6 +1,7 @@
 //! Payments: every command in every state, the races, and the laws.
 
-use schemas::payment::ProviderStatus;
+use schemas::Link;
+use schemas::payment::{Decline, ProviderStatus};
 
 use super::*;
 use crate::given::{Given, Named, check_codes, check_table};
@@ -81,7 +82,34 @@ fn stands(provider_ref: &str, status: ProviderStatus, captured: i64) -> Command 
         authorised: euro(DUE),
         captured: euro(captured),
         until: at(7),
+        url: None,
+        decline: None,
     }
+}
+
+fn wants_action(op: u32, provider_ref: &str) -> Command {
+    let (provider_ref, url) = (text(provider_ref), bank());
+    Command::RecordActionRequired { op, provider_ref, url }
+}
+
+fn replace(method: &str) -> Command {
+    Command::ReplaceMethod { method: text(method) }
+}
+
+fn at_the_bank(provider_ref: &str) -> Command {
+    Command::RecordProviderState {
+        provider_ref: text(provider_ref),
+        status: ProviderStatus::RequiresAction,
+        authorised: euro(DUE),
+        captured: euro(0),
+        until: at(7),
+        url: Some(bank()),
+        decline: None,
+    }
+}
+
+fn bank() -> Link {
+    "https://bank.example/confirm".parse().unwrap()
 }
 
 fn created() -> Event {
@@ -101,6 +129,24 @@ fn authorised(op: u32, provider_ref: &str) -> Event {
 fn declined(op: u32, provider_ref: Option<&str>) -> Event {
     let (provider_ref, code) = (provider_ref.map(text), text("card_declined"));
     Event::Declined { order: order(), op, provider_ref, code, retryable: true }
+}
+
+fn acting(op: u32, provider_ref: &str) -> Event {
+    let (provider_ref, url) = (text(provider_ref), bank());
+    Event::ActionRequired { order: order(), op, provider_ref, url }
+}
+
+fn replaced(method: &str) -> Event {
+    Event::MethodReplaced { order: order(), method: text(method) }
+}
+
+fn closing(op: u32, provider_ref: &str) -> Event {
+    Event::ClosingRequested { order: order(), op, provider_ref: text(provider_ref) }
+}
+
+fn asked_with(op: u32, method: &str) -> Event {
+    let (amount, method) = (euro(DUE), text(method));
+    Event::AuthorisationRequested { order: order(), op, amount, method }
 }
 
 fn turned_away(op: u32) -> Event {
@@ -177,6 +223,11 @@ fn states() -> Named<Vec<Event>> {
         ("adrift", vec![created(), asked(1), unknown(Operation::Authorise)]),
         ("declined", refused.clone()),
         ("refused", vec![created(), asked(1), declined(1, None)]),
+        ("acting", vec![created(), asked(1), acting(1, "pi_1")]),
+        (
+            "replaced",
+            vec![created(), asked(1), acting(1, "pi_1"), replaced("pm_b"), closing(1, "pi_1")],
+        ),
         ("held", held()),
         ("capturing", with(held(), vec![capturing(DUE)])),
         ("capture?", with(held(), vec![capturing(DUE), unknown(Operation::Capture)])),
@@ -205,6 +256,7 @@ fn wishes() -> Named<Command> {
     vec![
         ("create", create),
         ("authorise", authorise()),
+        ("replace", replace("pm_b")),
         ("capture", capture(DUE)),
         ("capture_more", capture(DUE + 1)),
         ("void", void()),
@@ -216,6 +268,7 @@ fn wishes() -> Named<Command> {
 fn answers() -> Named<Command> {
     vec![
         ("authorised", was_authorised(1, "pi_1")),
+        ("action", wants_action(1, "pi_1")),
         ("declined", was_declined(1, Some("pi_1"))),
         ("authorise?", is_unknown(Operation::Authorise)),
         ("capture?", is_unknown(Operation::Capture)),
@@ -240,6 +293,7 @@ fn every_wish_in_every_state() {
 
         authorise    absent                      created+authorisation_requested
         authorise    created,declined,refused    authorisation_requested
+        authorise    replaced                    authorisation_requested
         authorise    adrift                      authorisation_requested
         authorise    tombstone,declined/void     declined
         authorise    held/void,void?,voided      declined
@@ -247,10 +301,17 @@ fn every_wish_in_every_state() {
         authorise    undoing,undone,not_undone   declined
         authorise    *                           -
 
+        replace      absent                      !not_found
+        replace      acting,declined             method_replaced+closing_requested
+        replace      refused                     method_replaced
+        replace      replaced                    -
+        replace      *                           !method_not_wanted
+
         capture      absent                      !not_found
         capture      held,uncaptured,capture?    capture_requested
         capture      created,asked,adrift        capture_failed
         capture      declined,refused            capture_failed
+        capture      acting,replaced             capture_failed
         capture      tombstone,told,asked/void   capture_failed
         capture      declined/void,held/void     capture_failed
         capture      void?,voided                capture_failed
@@ -261,12 +322,15 @@ fn every_wish_in_every_state() {
         capture_more held,uncaptured             capture_failed
         capture_more created,asked,adrift        capture_failed
         capture_more declined,refused            capture_failed
+        capture_more acting,replaced             capture_failed
         capture_more tombstone,told,asked/void   capture_failed
         capture_more declined/void,held/void     capture_failed
         capture_more void?,voided                capture_failed
         capture_more *                           -
 
         void         absent,created,refused      voided
+        void         replaced                    voided
+        void         acting                      void_requested
         void         asked,adrift                void_requested
         void         declined,held,uncaptured    void_requested
         void         capturing,capture?          void_requested
@@ -301,10 +365,15 @@ fn every_answer_in_every_state() {
         "
         authorised   absent                      !not_found
         authorised   created,asked,adrift        authorised
-        authorised   declined,refused            authorised
+        authorised   declined,refused,acting     authorised
         authorised   tombstone,told,asked/void   authorised+void_requested
         authorised   declined/void               authorised
         authorised   *                           -
+
+        action       absent                      !not_found
+        action       asked,adrift                action_required
+        action       asked/void                  action_required+void_requested
+        action       *                           -
 
         declined     absent                      !not_found
         declined     asked,adrift                declined
@@ -358,10 +427,14 @@ fn every_answer_in_every_state() {
 
 /// The provider's own record, first as a notice that it changed, then as it was read.
 fn records() -> Named<Command> {
-    use ProviderStatus::{Cancelled, Processing, RequiresCapture, RequiresMethod, Succeeded};
+    use ProviderStatus::{
+        Cancelled, Processing, RequiresAction, RequiresCapture, RequiresMethod, Succeeded,
+    };
     vec![
         ("method!", notice("n1", "pi_1", RequiresMethod)),
         ("method", stands("pi_1", RequiresMethod, 0)),
+        ("action!", notice("n1", "pi_1", RequiresAction)),
+        ("action", at_the_bank("pi_1")),
         ("processing!", notice("n1", "pi_1", Processing)),
         ("processing", stands("pi_1", Processing, 0)),
         ("held!", notice("n1", "pi_1", RequiresCapture)),
@@ -374,17 +447,31 @@ fn records() -> Named<Command> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table on one page")]
 fn every_record_of_the_provider_in_every_state() {
     check_table::<Payment>(
         &states(),
         &records(),
         "
         method!      absent                      !not_found
-        method!      adrift                      provider_notified
+        method!      adrift,acting               provider_notified
+        method!      paid,refunding,refunded     provider_notified
+        method!      unrefunded,undoing          provider_notified
+        method!      undone,not_undone           provider_notified
         method!      *                           -
         method       absent                      !not_found
-        method       adrift                      declined
+        method       adrift,acting               declined
+        method       paid,refunding,unrefunded   capture_reversed
+        method       not_undone                  capture_reversed
         method       *                           -
+
+        action!      absent                      !not_found
+        action!      asked,adrift,asked/void     provider_notified
+        action!      *                           -
+        action       absent                      !not_found
+        action       asked,adrift                action_required
+        action       asked/void                  action_required+void_requested
+        action       *                           -
 
         processing!  absent                      !not_found
         processing!  *                           -
@@ -393,14 +480,14 @@ fn every_record_of_the_provider_in_every_state() {
 
         held!        absent                      !not_found
         held!        created,asked,adrift        provider_notified
-        held!        declined,refused            provider_notified
+        held!        declined,refused,acting     provider_notified
         held!        tombstone,told,asked/void   provider_notified
         held!        declined/void               provider_notified
         held!        *                           -
 
         held         absent                      !not_found
         held         created,asked,adrift        authorised
-        held         declined,refused            authorised
+        held         declined,refused,acting     authorised
         held         tombstone,told,asked/void   authorised+void_requested
         held         declined/void               authorised
         held         *                           -
@@ -414,6 +501,7 @@ fn every_record_of_the_provider_in_every_state() {
         taken        absent                      !not_found
         taken        created,asked,adrift        authorised+captured
         taken        declined,refused            authorised+captured
+        taken        acting,replaced             authorised+captured
         taken        held,capturing,capture?     captured
         taken        uncaptured                  captured
         taken        tombstone,told,asked/void   authorised+captured+late_money_detected+refund_requested
@@ -424,6 +512,7 @@ fn every_record_of_the_provider_in_every_state() {
 
         closed!      absent                      !not_found
         closed!      asked,adrift,asked/void     provider_notified
+        closed!      acting                      provider_notified
         closed!      declined/void               provider_notified
         closed!      held,capturing,capture?     provider_notified
         closed!      uncaptured,held/void,void?  provider_notified
@@ -431,7 +520,7 @@ fn every_record_of_the_provider_in_every_state() {
         closed!      *                           -
 
         closed       absent                      !not_found
-        closed       asked,adrift                declined
+        closed       asked,adrift,acting         declined
         closed       asked/void                  declined+voided
         closed       held,uncaptured             voided
         closed       capturing,capture?          capture_failed+voided
@@ -451,5 +540,6 @@ fn codes_are_stable_names() {
         Refusal::CurrencyMismatch,
         Refusal::RefundExceedsCaptured { left: euro(0) },
         Refusal::RefundPending,
+        Refusal::MethodNotWanted,
     ]);
 }

@@ -19,6 +19,10 @@ fn scan(carrier_event: &str, scan: Scan, minutes: i64) -> Command {
     Command::RecordScan { carrier_event: text(carrier_event), scan, at: at(minutes) }
 }
 
+fn trouble(carrier_event: &str, trouble: Trouble) -> Command {
+    Command::RecordTrouble { carrier_event: text(carrier_event), trouble, at: at(4) }
+}
+
 fn cancel() -> Command {
     Command::Cancel { order: order() }
 }
@@ -104,6 +108,8 @@ fn commands() -> Named<Command> {
         ("in_transit", scan("e2", Scan::InTransit, 2)),
         ("delivered", scan("e3", Scan::Delivered, 3)),
         ("e0", scan("e0", Scan::Delivered, 9)),
+        ("lost", trouble("e4", Trouble::Lost)),
+        ("lost/e0", trouble("e0", Trouble::Lost)),
         ("cancel", cancel()),
     ]
 }
@@ -172,6 +178,15 @@ fn every_command_in_every_state() {
         e0          gone,unpaid                      scanned+delivered
         e0          arrived                          -
         e0          *                                scanned
+
+        lost        absent                           !not_found
+        lost        labelled,ready                   handed_over+trouble_reported
+        lost        *                                trouble_reported
+
+        lost/e0     absent                           !not_found
+        lost/e0     labelled,ready                   handed_over+trouble_reported
+        lost/e0     arrived                          -
+        lost/e0     *                                trouble_reported
 
         cancel      absent                           cancelled
         cancel      open,open/released               cancelled
@@ -306,6 +321,31 @@ fn what_was_cancelled_before_it_was_created_is_never_created() {
         .then([]);
 }
 
+/// A parcel that was lost may still be found, and one that nobody has a label for has left.
+#[test]
+fn what_goes_wrong_on_the_way_is_kept_beside_it() {
+    let lost = || Event::TroubleReported {
+        order: order(),
+        carrier_event: text("e1"),
+        trouble: Trouble::Lost,
+        at: at(4),
+    };
+    given::<Shipping>([created(), packed(), released(), bought()])
+        .when(trouble("e1", Trouble::Lost))
+        .then([handed_over(true), lost()])
+        .when(trouble("e1", Trouble::Lost))
+        .then([])
+        .when(cancel())
+        .then([Event::CancelRejected { order: order() }])
+        .when(scan("e2", Scan::Delivered, 9))
+        .then([scanned("e2", Scan::Delivered, 9), delivered(9)]);
+    given::<Shipping>([created(), packed()])
+        .when(trouble("e1", Trouble::Lost))
+        .then([lost()])
+        .when(label("shp_1"))
+        .then([bought(), handed_over(true)]);
+}
+
 #[test]
 fn codes_are_stable_names() {
     check_codes(&[
@@ -332,6 +372,11 @@ fn any_command() -> impl Strategy<Value = Command> {
         }),
         1 => name("code").prop_map(|code| Command::RecordLabelRejected { code }),
         1 => Just(Command::RecordLabelVoided),
+        2 => name("e").prop_map(|carrier_event| Command::RecordTrouble {
+            carrier_event,
+            trouble: Trouble::Lost,
+            at: at(4),
+        }),
         4 => (name("e"), prop::sample::select(scans.to_vec()), 0_i64..9).prop_map(
             |(carrier_event, scan, minutes)| Command::RecordScan {
                 carrier_event,

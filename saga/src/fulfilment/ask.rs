@@ -9,7 +9,7 @@ use schemas::{Command, Money, Text, Timestamp, inventory, order, payment, shippi
 use super::Order;
 
 /// How long stock is held for an order that is not paid yet.
-const HOLD: Duration = Duration::from_mins(15);
+pub(super) const HOLD: Duration = Duration::from_mins(15);
 
 pub(super) fn reserve(order: &Order, now: Timestamp) -> Command {
     Command::Inventory {
@@ -21,6 +21,13 @@ pub(super) fn reserve(order: &Order, now: Timestamp) -> Command {
             expires_at: now + HOLD,
         },
     }
+}
+
+pub(super) fn extend(order: &Order, now: Timestamp, longer: Duration) -> Command {
+    let (reservation, skus) = (order.id.reservation(), order.skus());
+    let (until, at) = (now + longer, now);
+    let command = inventory::Command::Extend { order: order.id, reservation, skus, until, at };
+    Command::Inventory { command }
 }
 
 pub(super) fn release_stock(order: &Order) -> Command {
@@ -35,8 +42,8 @@ pub(super) fn commit_stock(order: &Order) -> Command {
     Command::Inventory { command }
 }
 
-pub(super) fn authorise(order: &Order) -> Command {
-    let (amount, method) = (order.total, order.method.clone());
+pub(super) fn authorise(order: &Order, method: &Text) -> Command {
+    let (amount, method) = (order.total, method.clone());
     payment(order, payment::Command::Authorise { order: order.id, amount, method })
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use schemas::inventory::Units;
 use schemas::order::{Line, RejectReason, Shortage};
-use schemas::{Address, Money, OrderId, Personal, Quantity, Sku, Text};
+use schemas::{Address, Money, OrderId, Personal, Quantity, Sku, Text, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -24,8 +25,17 @@ pub struct Fulfilment {
     pub(super) closed: bool,
     /// How often the provider would not take the money, and might later.
     pub(super) capture_failures: u32,
+    /// How often a card was declined.
+    pub(super) declines: u32,
+    /// The means of payment that the customer named since.
+    pub(super) method: Option<Text>,
+    /// Since when goods are held, and until when.
+    pub(super) held: Option<(Timestamp, Timestamp)>,
+    pub(super) stock: Stock,
     /// What was taken.
     pub(super) captured: Option<Money>,
+    /// What is gone again, without our giving it back.
+    pub(super) reversed: Option<Money>,
     /// What was given back.
     pub(super) refunded: Option<Money>,
 }
@@ -40,6 +50,8 @@ pub(super) enum Phase {
     Reserving,
     /// The payment provider is looking for the money.
     Authorising,
+    /// The customer has to confirm the payment with their bank, or to name another card.
+    AwaitingAction,
     /// The order is being told that it stands.
     Confirming,
     /// The warehouse and the carrier are at work.
@@ -52,6 +64,19 @@ pub(super) enum Phase {
     Finalising(End),
     /// The order has ended.
     Ended(End),
+}
+
+/// How the goods are held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(super) enum Stock {
+    /// As they were asked for, or not yet.
+    #[default]
+    Held,
+    /// The hold ran out, and they are being asked for again.
+    Again {
+        /// Whether everything else has come that the saga waits for.
+        ready: bool,
+    },
 }
 
 /// Where the one parcel is.
@@ -88,6 +113,7 @@ impl Phase {
             Self::New => "new",
             Self::Reserving => "reserving",
             Self::Authorising => "authorising",
+            Self::AwaitingAction => "awaiting_action",
             Self::Confirming => "confirming",
             Self::Fulfilling(Parcel::Picking) => "fulfilling/picking",
             Self::Fulfilling(Parcel::Capturing) => "fulfilling/capturing",
@@ -128,8 +154,42 @@ impl Fulfilment {
         Self { captured: sum(self.captured, amount), ..self }
     }
 
+    pub(super) fn reversed(self, amount: Money) -> Self {
+        Self { reversed: sum(self.reversed, amount), ..self }
+    }
+
+    /// Whether money that was taken is gone again.
+    pub(super) fn is_unpaid(&self) -> bool {
+        self.reversed.is_some()
+    }
+
     pub(super) fn refunded(self, amount: Money) -> Self {
         Self { refunded: sum(self.refunded, amount), ..self }
+    }
+
+    pub(super) fn with(self, stock: Stock) -> Self {
+        Self { stock, ..self }
+    }
+
+    /// Goods are asked for, or held, for so long from now on.
+    pub(super) fn holding(self, now: Timestamp, long: Duration) -> Self {
+        let since = self.held.map_or(now, |(since, _)| since);
+        Self { held: Some((since, now + long)), ..self }
+    }
+
+    /// How much of the hold is left.
+    pub(super) fn hold_left(&self, now: Timestamp) -> Duration {
+        self.held.and_then(|(_, until)| (until - now).to_std().ok()).unwrap_or_default()
+    }
+
+    /// For how long goods have been held.
+    pub(super) fn held_for(&self, now: Timestamp) -> Duration {
+        self.held.and_then(|(since, _)| (now - since).to_std().ok()).unwrap_or_default()
+    }
+
+    /// Whether only the goods are missing.
+    pub(super) fn is_ready(&self) -> bool {
+        self.stock == Stock::Again { ready: true }
     }
 
     pub(super) fn closed(self) -> Self {
@@ -143,10 +203,10 @@ impl Fulfilment {
         Owed { money: asked && open && !order.total.is_zero(), stock: true }
     }
 
-    /// Whether more was taken than given back.
+    /// Whether more was taken than given back or lost.
     pub(super) fn keeps_money(&self) -> bool {
         let amount = |money: Option<Money>| money.map_or(0, |money| money.amount);
-        amount(self.captured) > amount(self.refunded)
+        amount(self.captured) > amount(self.refunded) + amount(self.reversed)
     }
 }
 

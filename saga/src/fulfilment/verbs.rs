@@ -47,6 +47,7 @@ pub(super) fn said(saga: &Fulfilment, step: Step, done: bool) -> Option<Input> {
             | Step::RejectCancellation
             | Step::CommitStock
             | Step::ReleaseForHandover
+            | Step::ExtendStock
             | Step::RecordPayment
             | Step::RecordShipment
             | Step::RecordDelivery
@@ -68,7 +69,7 @@ pub(super) fn compensate(saga: Fulfilment) -> Reaction<Fulfilment> {
     let Some(order) = saga.order.clone() else { return Reaction::Ignored };
     let is_asked = saga.cancel;
     let reaction = match saga.phase {
-        Phase::Reserving | Phase::Authorising | Phase::Confirming => {
+        Phase::Reserving | Phase::Authorising | Phase::AwaitingAction | Phase::Confirming => {
             unwind(saga.cancelled(), &order, "operator")
         }
         // As row 40: the goods may be on their way.
@@ -99,6 +100,7 @@ pub(super) fn holds(saga: &Fulfilment) -> bool {
         Phase::Finalising(End::Cancelled | End::Rejected) | Phase::Ended(_) => saga.keeps_money(),
         Phase::Reserving
         | Phase::Authorising
+        | Phase::AwaitingAction
         | Phase::Confirming
         | Phase::Fulfilling(_)
         | Phase::Cancelling(_)

@@ -180,7 +180,7 @@ impl Book {
         let shipment = self.shipments.get(id)?;
         let status = shipment.status().next()?;
         let shipment = shipment.clone();
-        Some((self.scan(shipment, status, moment), status.next().is_some()))
+        Some((self.scan(shipment, status, None, moment), status.next().is_some()))
     }
 
     /// A scan that somebody asked for.
@@ -188,6 +188,7 @@ impl Book {
         let status = json.get("status").cloned().unwrap_or_default();
         let status =
             serde_json::from_value::<Status>(status).map_err(|_| Refusal::parameter("status"))?;
+        let detail = json.get("status_detail").and_then(Value::as_str).map(str::to_owned);
         let shipment = self.find(id)?.clone();
         if shipment.tracking_code.is_none() {
             return Err(Refusal::impossible("TRACKER.LABEL.MISSING", "There is no label to scan."));
@@ -195,16 +196,17 @@ impl Book {
         if shipment.scans.len() >= SCANS_MAX {
             return Err(Refusal::impossible("TRACKER.SCANS.TOO_MANY", "Scanned often enough."));
         }
-        Ok(self.scan(shipment, status, moment))
+        Ok(self.scan(shipment, status, detail, moment))
     }
 
     fn scan(
         &mut self,
         mut shipment: Shipment,
         status: Status,
+        detail: Option<String>,
         moment: &Moment<'_>,
     ) -> Effect<Shipment> {
-        shipment.scans.push(Scan { status, at: moment.now });
+        shipment.scans.push(Scan { status, detail, at: moment.now });
         let (id, tracker) = (moment.id("evt_"), shipment.tracker_json());
         let event = json!({
             "id": id,

@@ -141,7 +141,8 @@ async fn books(State(desk): Shared, RawQuery(query): RawQuery) -> Json<Value> {
     Json(books)
 }
 
-/// `POST /sandbox/shipments/{id}/scan {"status": "delivered"}`: a scan by hand, in any order.
+/// `POST /sandbox/shipments/{id}/scan {"status": "delivered"}`: a scan by hand, in any order; what
+/// goes wrong is `failure` with a `status_detail` as `lost`, or `return_to_sender`.
 async fn scan(State(desk): Shared, Path(id): Path<String>, Json(json): Json<Value>) -> Response {
     desk.carry_out(None, |book, moment| {
         book.scan_by_hand(&id, &json, moment).unwrap_or_else(Refusal::effect)

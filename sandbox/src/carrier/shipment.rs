@@ -14,6 +14,9 @@ pub(crate) enum Status {
     InTransit,
     OutForDelivery,
     Delivered,
+    /// It did not arrive: see the detail.
+    Failure,
+    ReturnToSender,
 }
 
 impl Status {
@@ -24,6 +27,8 @@ impl Status {
             Self::InTransit => "in_transit",
             Self::OutForDelivery => "out_for_delivery",
             Self::Delivered => "delivered",
+            Self::Failure => "failure",
+            Self::ReturnToSender => "return_to_sender",
         }
     }
 
@@ -33,7 +38,7 @@ impl Status {
             Self::Unknown | Self::PreTransit => Some(Self::InTransit),
             Self::InTransit => Some(Self::OutForDelivery),
             Self::OutForDelivery => Some(Self::Delivered),
-            Self::Delivered => None,
+            Self::Delivered | Self::Failure | Self::ReturnToSender => None,
         }
     }
 }
@@ -42,6 +47,9 @@ impl Status {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Scan {
     pub(super) status: Status,
+    /// More about it, as `lost`.
+    #[serde(default)]
+    pub(super) detail: Option<String>,
     pub(super) at: DateTime<Utc>,
 }
 
@@ -125,6 +133,7 @@ impl Shipment {
             json!({
                 "object": "TrackingDetail",
                 "status": scan.status.as_str(),
+                "status_detail": scan.detail,
                 "message": scan.status.as_str(),
                 "datetime": time(scan.at),
             })
@@ -135,6 +144,7 @@ impl Shipment {
             "mode": "test",
             "tracking_code": self.tracking_code,
             "status": self.status().as_str(),
+            "status_detail": self.scans.last().and_then(|scan| scan.detail.as_ref()),
             "shipment_id": self.id,
             "carrier": "Sandbox",
             "reference": self.reference,

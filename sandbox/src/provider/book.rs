@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::card::{self, Behaviour};
+use super::card::{self, Behaviour, Decline};
 use super::intent::{Intent, Refund, Status};
 use super::refusal::Refusal;
 use crate::call::Form;
@@ -135,6 +135,8 @@ impl Book {
             cancel_reason: None,
             last_error: None,
             charge: None,
+            challenge: None,
+            return_url: form.get("return_url").map(str::to_owned),
         };
         if form.get("confirm") == Some("true") {
             self.charge(intent, form, moment)
@@ -166,23 +168,97 @@ impl Book {
             Refusal::parameter("payment_method", "payment_intent_unexpected_state", message)
         };
         let behaviour = intent.method.as_deref().and_then(card::behaviour).ok_or_else(missing)?;
-        intent.charge = Some(moment.id("ch_"));
-        if let Behaviour::Declines(decline) = behaviour {
-            intent.last_error = Some(decline.json(intent.charge_id()));
-            (intent.status, intent.method) = (Status::RequiresPaymentMethod, None);
-            let refusal = Refusal::declined(decline, &intent);
-            let changed = self.changed(intent, "payment_intent.payment_failed", form, moment);
-            return Ok(Effect { status: refusal.status(), body: refusal.body(), ..changed });
+        match behaviour {
+            Behaviour::Pays => Ok(self.pay(intent, form, moment)),
+            Behaviour::Declines(decline) => Ok(self.decline(intent, decline, form, moment)),
+            Behaviour::Asks(_) => {
+                intent.status = Status::RequiresAction;
+                let path = format!("/sandbox/payment_intents/{}/challenge", intent.id);
+                intent.challenge = Some(format!("{}{path}", form.origin()));
+                Ok(self.changed(intent, "payment_intent.requires_action", form, moment))
+            }
         }
-        intent.last_error = None;
+    }
+
+    fn decline(
+        &mut self,
+        mut intent: Intent,
+        decline: Decline,
+        form: &Form,
+        moment: &Moment<'_>,
+    ) -> Effect<Object> {
+        intent.charge = Some(moment.id("ch_"));
+        intent.last_error = Some(decline.json(intent.charge_id()));
+        (intent.status, intent.method) = (Status::RequiresPaymentMethod, None);
+        let refusal = Refusal::declined(decline, &intent);
+        let changed = self.changed(intent, "payment_intent.payment_failed", form, moment);
+        Effect { status: refusal.status(), body: refusal.body(), ..changed }
+    }
+
+    fn pay(&mut self, mut intent: Intent, form: &Form, moment: &Moment<'_>) -> Effect<Object> {
+        (intent.charge, intent.last_error) = (Some(moment.id("ch_")), None);
         if intent.manual {
             (intent.status, intent.capturable) = (Status::RequiresCapture, intent.amount);
             intent.capture_before = Some(moment.now + HELD);
-            Ok(self.changed(intent, "payment_intent.amount_capturable_updated", form, moment))
+            self.changed(intent, "payment_intent.amount_capturable_updated", form, moment)
         } else {
             (intent.status, intent.received) = (Status::Succeeded, intent.amount);
-            Ok(self.changed(intent, "payment_intent.succeeded", form, moment))
+            self.changed(intent, "payment_intent.succeeded", form, moment)
         }
+    }
+
+    /// `POST /sandbox/payment_intents/{id}/challenge`: the customer confirms the payment with
+    /// their bank (`result=complete`), or does not (`result=fail`).
+    pub(super) fn challenge(
+        &mut self,
+        id: &str,
+        form: &Form,
+        moment: &Moment<'_>,
+    ) -> Effect<Object> {
+        self.try_challenge(id, form, moment).unwrap_or_else(Refusal::effect)
+    }
+
+    fn try_challenge(&mut self, id: &str, form: &Form, moment: &Moment<'_>) -> Done {
+        let mut intent = self.find(id, "intent")?;
+        if intent.status != Status::RequiresAction {
+            return Err(Refusal::unexpected_state(&intent, "authenticated"));
+        }
+        let behaviour = intent.method.as_deref().and_then(card::behaviour);
+        let done = match (form.get("result"), behaviour) {
+            (Some("complete"), Some(Behaviour::Asks(Some(decline)))) => {
+                self.decline(intent, decline, form, moment)
+            }
+            (Some("complete"), _) => self.pay(intent, form, moment),
+            (Some("fail"), _) => {
+                intent.last_error = Some(card::unconfirmed());
+                (intent.status, intent.method) = (Status::RequiresPaymentMethod, None);
+                self.changed(intent, "payment_intent.payment_failed", form, moment)
+            }
+            _ => {
+                let message = "The result is either complete or fail.";
+                return Err(Refusal::parameter("result", "parameter_invalid", message));
+            }
+        };
+        // The customer's browser is told how it stands, whatever came of it.
+        let now = self.find(id, "intent")?;
+        Ok(Effect { status: StatusCode::OK, body: now.json(false), ..done })
+    }
+
+    /// `POST /sandbox/payment_intents/{id}/reverse`: the money that was taken is gone again, as
+    /// where a bank finds out late that there was none.
+    pub(super) fn reverse(&mut self, id: &str, moment: &Moment<'_>) -> Effect<Object> {
+        self.try_reverse(id, moment).unwrap_or_else(Refusal::effect)
+    }
+
+    fn try_reverse(&mut self, id: &str, moment: &Moment<'_>) -> Done {
+        let mut intent = self.find(id, "intent")?;
+        if intent.status != Status::Succeeded {
+            return Err(Refusal::unexpected_state(&intent, "reversed"));
+        }
+        (intent.status, intent.method) = (Status::RequiresPaymentMethod, None);
+        intent.received = intent.refunded;
+        intent.last_error = Some(card::reversed(intent.charge_id()));
+        Ok(self.changed(intent, "payment_intent.payment_failed", &Form::default(), moment))
     }
 
     /// `POST /v1/payment_intents/{id}/capture`: once, and what is not taken is let go.

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 pub(super) enum Behaviour {
     Pays,
     Declines(Decline),
+    /// Asks the customer first, and then pays or declines.
+    Asks(Option<Decline>),
 }
 
 /// Why a card was declined.
@@ -31,7 +33,25 @@ const fn decline(code: &'static str, reason: &'static str, message: &'static str
     Behaviour::Declines(Decline { code, reason, message })
 }
 
+/// The error where the customer did not confirm the payment with their bank.
+pub(super) fn unconfirmed() -> Value {
+    json!({
+        "type": "invalid_request_error", "code": "payment_intent_authentication_failure",
+        "message": "The provided PaymentMethod has failed authentication. You can provide \
+                    payment_method_data or a new PaymentMethod to attempt to fulfill this \
+                    PaymentIntent again.",
+    })
+}
+
 const DECLINED: &str = "Your card was declined.";
+
+/// The error where money that was taken is gone again.
+pub(super) fn reversed(charge: Option<&str>) -> Value {
+    json!({
+        "type": "card_error", "code": "charge_reversed", "charge": charge,
+        "message": "The bank took the money back.",
+    })
+}
 
 /// How a payment method behaves; `None` where there is no such method.
 ///
@@ -43,6 +63,12 @@ pub(super) fn behaviour(method: &str) -> Option<Behaviour> {
         ("visa" | "visa_debit" | "mastercard" | "mastercard_debit" | "amex" | "discover", None) => {
             Behaviour::Pays
         }
+        ("threeDSecure2Required" | "threeDSecureRequired", None) => Behaviour::Asks(None),
+        ("threeDSecureRequiredChargeDeclined", None) => Behaviour::Asks(Some(Decline {
+            code: "card_declined",
+            reason: "generic_decline",
+            message: DECLINED,
+        })),
         (_, Some("")) => decline("card_declined", "generic_decline", DECLINED),
         (_, Some("InsufficientFunds")) => {
             decline("card_declined", "insufficient_funds", "Your card has insufficient funds.")
@@ -77,6 +103,11 @@ mod tests {
         for good in ["pm_card_visa", "pm_card_mastercard"] {
             assert_eq!(behaviour(good), Some(Behaviour::Pays), "{good}");
         }
+        for asking in ["pm_card_threeDSecure2Required", "pm_card_threeDSecureRequired"] {
+            assert_eq!(behaviour(asking), Some(Behaviour::Asks(None)), "{asking}");
+        }
+        let asking = behaviour("pm_card_threeDSecureRequiredChargeDeclined");
+        assert!(matches!(asking, Some(Behaviour::Asks(Some(_)))), "{asking:?}");
         for (bad, code) in [
             ("pm_card_chargeDeclined", "generic_decline"),
             ("pm_card_visa_chargeDeclined", "generic_decline"),

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 pub(crate) enum Status {
     RequiresPaymentMethod,
     RequiresConfirmation,
+    RequiresAction,
     RequiresCapture,
     Succeeded,
     Canceled,
@@ -22,6 +23,7 @@ impl Status {
         match self {
             Self::RequiresPaymentMethod => "requires_payment_method",
             Self::RequiresConfirmation => "requires_confirmation",
+            Self::RequiresAction => "requires_action",
             Self::RequiresCapture => "requires_capture",
             Self::Succeeded => "succeeded",
             Self::Canceled => "canceled",
@@ -57,6 +59,12 @@ pub(crate) struct Intent {
     pub(super) last_error: Option<Value>,
     /// The latest attempt to charge the card.
     pub(super) charge: Option<String>,
+    /// Where the customer confirms it, while that is wanted.
+    #[serde(default)]
+    pub(super) challenge: Option<String>,
+    /// Where they are sent afterwards.
+    #[serde(default)]
+    pub(super) return_url: Option<String>,
 }
 
 impl Intent {
@@ -89,11 +97,36 @@ impl Intent {
             "latest_charge": charge,
             "livemode": false,
             "metadata": self.metadata,
-            "next_action": null,
+            "next_action": self.next_action(),
             "payment_method": self.method,
             "payment_method_types": ["card"],
             "status": self.status.as_str(),
         })
+    }
+
+    /// The page on which the customer confirms the payment with their bank.
+    pub(super) fn challenge_page(&self) -> String {
+        let Self { amount, currency, .. } = self;
+        let button = |result: &str, label: &str| {
+            format!(r#"<button name="result" value="{result}">{label}</button>"#)
+        };
+        format!(
+            "<!doctype html><title>Your bank</title><h1>Your bank</h1>\
+             <p>A shop wants {amount} of your smallest {currency} coins.</p>\
+             <form method=\"post\">{} {}</form>",
+            button("complete", "That is me"),
+            button("fail", "That is not me"),
+        )
+    }
+
+    fn next_action(&self) -> Value {
+        match &self.challenge {
+            Some(url) if self.status == Status::RequiresAction => json!({
+                "type": "redirect_to_url",
+                "redirect_to_url": { "url": url, "return_url": self.return_url },
+            }),
+            _ => Value::Null,
+        }
     }
 
     /// The charge as Stripe shows it.

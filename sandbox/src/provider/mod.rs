@@ -1,8 +1,13 @@
 //! A payment provider in the shape of Stripe: payment intents with manual capture, refunds,
-//! declines by test payment method, and signed webhooks.
+//! declines by test payment method, 3-D Secure, and signed webhooks.
 //!
-//! Known to differ from Stripe: one account, no customers, no payment method objects, no 3-D
-//! Secure, no minimum amount but 1, authorisations do not expire by themselves.
+//! A card that asks (`pm_card_threeDSecure2Required`) leaves the payment at `requires_action` with
+//! a page of this server to send the customer to, where they confirm it or do not; a script posts
+//! `result=complete` or `result=fail` there.
+//!
+//! Known to differ from Stripe: one account, no customers, no payment method objects, the bank's
+//! page is a redirect whether or not a `return_url` was given, no minimum amount but 1,
+//! authorisations do not expire by themselves.
 
 mod book;
 mod card;
@@ -16,7 +21,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
@@ -52,7 +57,11 @@ pub(crate) fn router(desk: Arc<Desk<Book>>) -> Router {
         .route("/v1/refunds", get(list_refunds).post(refund))
         .route("/v1/refunds/{id}", get(retrieve_refund))
         .layer(from_fn_with_state(Arc::clone(&desk), authorise));
-    api.route("/sandbox/books", get(books)).merge(steering()).with_state(desk)
+    api.route("/sandbox/books", get(books))
+        .route("/sandbox/payment_intents/{id}/challenge", get(bank).post(challenge))
+        .route("/sandbox/payment_intents/{id}/reverse", post(reverse))
+        .merge(steering())
+        .with_state(desk)
 }
 
 async fn authorise(State(desk): Shared, request: Request, next: Next) -> Response {
@@ -142,6 +151,32 @@ async fn list_refunds(State(desk): Shared, RawQuery(query): RawQuery) -> Respons
     let query = Form::read(query.unwrap_or_default().as_bytes());
     let found = desk.book().list_refunds(&query);
     answer(&desk, found)
+}
+
+/// The page of the customer's bank.
+async fn bank(State(desk): Shared, Path(id): Path<String>) -> Response {
+    match desk.book().find(&id, "intent") {
+        Ok(intent) => Html(intent.challenge_page()).into_response(),
+        Err(refusal) => answer(&desk, Err(refusal)),
+    }
+}
+
+/// What the customer does there.
+async fn challenge(
+    State(desk): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Bytes,
+) -> Response {
+    let call = Call::new(&headers, &uri, body);
+    let form = call.form();
+    desk.change(&call, "challenge", move |book, moment| book.challenge(&id, &form, moment)).await
+}
+
+/// Money that was taken is gone again.
+async fn reverse(State(desk): Shared, Path(id): Path<String>) -> Response {
+    desk.carry_out(None, |book, moment| book.reverse(&id, moment))
 }
 
 /// The books, for whoever wants to compare: sums by currency, and intents by pages of `limit`

@@ -107,6 +107,77 @@ async fn another_card_may_follow_a_declined_one() {
 }
 
 #[tokio::test]
+async fn a_bank_that_asks_is_answered_by_the_customer() {
+    let world = provider().await;
+    let ask = async |card: &'static str| {
+        let (status, intent) = world.form(INTENTS, None, &hold("1999", card)).await;
+        assert_eq!((status, &intent["status"]), (200, &json!("requires_action")), "{intent}");
+        assert_eq!(intent["amount_capturable"], 0);
+        let url = intent["next_action"]["redirect_to_url"]["url"].as_str().unwrap();
+        let path = url[url.find("/sandbox").unwrap()..].to_owned();
+        (format!("{INTENTS}/{}", intent["id"].as_str().unwrap()), path)
+    };
+    let card = "pm_card_threeDSecure2Required";
+
+    let (_, bank) = ask(card).await;
+    let (status, held) = world.form(&bank, None, &[("result", "complete")]).await;
+    assert_eq!((status, &held["status"]), (200, &json!("requires_capture")));
+    assert_eq!(held["next_action"], Value::Null);
+    is_error(
+        &world.form(&bank, None, &[("result", "complete")]).await,
+        400,
+        "payment_intent_unexpected_state",
+    );
+
+    let (intent, bank) = ask(card).await;
+    is_error(&world.form(&bank, None, &[("result", "perhaps")]).await, 400, "parameter_invalid");
+    let (_, failed) = world.form(&bank, None, &[("result", "fail")]).await;
+    assert_eq!(failed["status"], "requires_payment_method");
+    let code = "payment_intent_authentication_failure";
+    assert_eq!(world.get(&intent).await.1["last_payment_error"]["code"], code);
+
+    let (_, bank) = ask("pm_card_threeDSecureRequiredChargeDeclined").await;
+    let (status, declined) = world.form(&bank, None, &[("result", "complete")]).await;
+    assert_eq!((status, &declined["status"]), (200, &json!("requires_payment_method")));
+
+    let (intent, bank) = ask(card).await;
+    world.form(&format!("{intent}/cancel"), None, &[]).await;
+    is_error(
+        &world.form(&bank, None, &[("result", "complete")]).await,
+        400,
+        "payment_intent_unexpected_state",
+    );
+    assert_eq!(world.books().await["currencies"]["eur"]["authorised_open"], 1999);
+}
+
+#[tokio::test]
+async fn money_that_was_taken_may_be_gone_again() {
+    let world = provider().await;
+    let id = held(&world, "700").await;
+    let reverse = format!("/sandbox/payment_intents/{id}/reverse");
+    let unexpected = "payment_intent_unexpected_state";
+    is_error(&world.form(&reverse, None, &[]).await, 400, unexpected);
+    world.form(&format!("{INTENTS}/{id}/capture"), None, &[]).await;
+    let (status, gone) = world.form(&reverse, None, &[]).await;
+    assert_eq!((status, &gone["status"]), (200, &json!("requires_payment_method")));
+    assert_eq!(gone["amount_received"], 0);
+    let refund = world.form("/v1/refunds", None, &[("payment_intent", &id)]).await;
+    is_error(&refund, 400, unexpected);
+}
+
+#[tokio::test]
+async fn webhooks_are_held_back_on_request() {
+    let mut receiver = Receiver::start().await;
+    let config = Config { webhook_url: Some(receiver.url.clone()), ..config() };
+    let world = World::start(Kind::Provider, config).await;
+    world.fault(json!({ "kind": "delay_webhooks", "ms": 500 })).await;
+    let (first, second) = (held(&world, "1").await, held(&world, "2").await);
+    for id in [second, first] {
+        assert_eq!(receiver.next().await.json()["data"]["object"]["id"], id);
+    }
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused() {
     let world = provider().await;
     let zero = world.form(INTENTS, None, &hold("0", "pm_card_visa")).await;

@@ -25,7 +25,7 @@ const RESTS_MAX: u32 = 120;
 
 /// A payment method that is taken, and one that is declined, as the usual tests have them.
 pub(super) const GOOD_CARD: &str = "pm_card_visa";
-pub(super) const DECLINED_CARD: &str = "pm_card_chargeDeclined";
+pub(super) const DECLINED_CARD: &str = "pm_card_chargeDeclinedStolenCard";
 
 /// A line of an order: what, how many, for how many cents each.
 pub(super) type Line<'a> = (&'a str, u32, i64);

@@ -94,7 +94,8 @@ struct Place {
     /// Who orders, as `usr_0197…`. [default: a new customer]
     #[arg(long)]
     customer: Option<CustomerId>,
-    /// The payment provider's token. In the sandbox `pm_card_chargeDeclined` is declined.
+    /// The payment provider's token. In the sandbox
+    /// `pm_card_chargeDeclined` is declined, and `pm_card_threeDSecure2Required` asks first.
     #[arg(long, default_value = "pm_card_visa")]
     payment_method: String,
     /// Where it goes: a file with an address as the command API takes it. [default: an

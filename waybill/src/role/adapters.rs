@@ -52,7 +52,10 @@ pub(super) fn start(
 ) -> anyhow::Result<()> {
     let (store, clock) = (&platform.store, platform.clock);
     let config = |url: &str, key: &str| adapters::Config::new(url.trim_end_matches('/'), key);
-    let provider = config(&outside.payment_url, &outside.payment_secret_key);
+    let provider = adapters::Config {
+        return_url: outside.payment_return_url.clone(),
+        ..config(&outside.payment_url, &outside.payment_secret_key)
+    };
     let carrier = config(&outside.carrier_url, &outside.carrier_secret_key);
     let wrong = |error: adapters::ConfigError| {
         Misconfigured::error(format!("the outside world is set wrongly: {error}"))

@@ -15,7 +15,8 @@ use crate::options::{self, WebhookSecrets};
 use crate::supervisor::{Signals, Stage, Supervisor};
 
 /// Run a payment provider and a carrier to try Waybill against. They take test payment
-/// methods such as `pm_card_visa` and `pm_card_chargeDeclined`; no money moves.
+/// methods such as `pm_card_visa`, `pm_card_chargeDeclined` and `pm_card_threeDSecure2Required`;
+/// no money moves.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Where the payment provider listens.

@@ -222,6 +222,7 @@ fn start_roles(
     let outside = Outside {
         payment_url: endpoints.payment_url.clone(),
         payment_secret_key: secret("sk_test"),
+        payment_return_url: None,
         carrier_url: endpoints.carrier_url.clone(),
         carrier_secret_key: secret("ez_test"),
     };

@@ -1,5 +1,5 @@
 use chrono::DateTime;
-use schemas::{Currency, OrderId, Timestamp};
+use schemas::{Currency, Link, OrderId, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -60,7 +60,21 @@ fn stands(status: ProviderStatus, authorised: i64, captured: i64) -> Next {
         authorised: eur(authorised),
         captured: eur(captured),
         until: until(),
+        url: None,
+        decline: None,
     })
+}
+
+/// The bank wants to hear from the customer, as the provider tells it.
+fn asking() -> Value {
+    let mut intent = json("requires_action", 0, 0);
+    let redirect = json!({ "url": bank().as_str(), "return_url": null });
+    intent["next_action"] = json!({ "type": "redirect_to_url", "redirect_to_url": redirect });
+    intent
+}
+
+fn bank() -> Link {
+    "https://bank.example/confirm".parse().unwrap()
 }
 
 fn waits(next: &Next) -> bool {
@@ -89,6 +103,46 @@ fn a_hold_is_recorded_as_the_provider_tells_it() {
     );
     assert!(waits(&authorised(2, transient())));
     assert!(parks(&authorised(2, mismatch())));
+}
+
+#[test]
+fn a_bank_that_asks_is_where_the_customer_is_sent() {
+    let asked = Intent::read(&asking()).unwrap();
+    let wanted = Command::RecordActionRequired { op: 2, provider_ref: text("pi_1"), url: bank() };
+    assert_eq!(authorised(2, Outcome::Ok(asked.clone())), Next::record(wanted));
+    let Next::Record(command) = state(payment(), Outcome::Ok(asked)) else { panic!() };
+    let Command::RecordProviderState { status, url, .. } = *command else { panic!() };
+    assert_eq!((status, url), (ProviderStatus::RequiresAction, Some(bank())));
+    // An action that needs more than a link is not one that we can ask for.
+    let unclear = Command::RecordUnknown { op: 2, operation: Operation::Authorise };
+    assert_eq!(authorised(2, intent("requires_action", 0, 0)), Next::record(unclear));
+}
+
+#[test]
+fn the_record_tells_of_the_last_decline() {
+    for (error, code, retryable) in [
+        (
+            json!({ "code": "payment_intent_authentication_failure" }),
+            "payment_intent_authentication_failure",
+            true,
+        ),
+        (json!({ "code": "card_declined", "decline_code": "stolen_card" }), "stolen_card", false),
+    ] {
+        let mut failed = json("requires_payment_method", 0, 0);
+        failed["last_payment_error"] = error;
+        let looked = state(payment(), Outcome::Ok(Intent::read(&failed).unwrap()));
+        let Next::Record(command) = looked else { panic!() };
+        let Command::RecordProviderState { decline, .. } = *command else { panic!() };
+        assert_eq!(decline, Some(Decline { code: text(code), retryable }));
+    }
+}
+
+#[test]
+fn what_was_closed_needs_no_word() {
+    assert_eq!(closed(intent("canceled", 0, 0)), Next::Nothing);
+    assert_eq!(closed(unexpected("canceled", 0)), Next::Nothing);
+    assert_eq!(closed(unexpected("succeeded", 900)), stands(ProviderStatus::Succeeded, 1000, 900));
+    assert!(waits(&closed(unknown())));
 }
 
 #[test]

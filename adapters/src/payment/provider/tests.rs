@@ -101,6 +101,35 @@ async fn a_declined_card_is_a_no() {
 }
 
 #[tokio::test]
+async fn a_bank_that_asks_gives_a_link() {
+    let world = World::start().await;
+    let asked = world.hold(1, "pm_card_threeDSecure2Required").await;
+    let Outcome::Ok(intent) = asked else { panic!("{asked:?}") };
+    assert_eq!(intent.status, ProviderStatus::RequiresAction);
+    let url = intent.url.clone().unwrap();
+    assert!(url.as_str().starts_with("http://127.0.0.1:"), "{url}");
+    // Asked again under the same key, it is the same link.
+    assert_eq!(world.hold(1, "pm_card_threeDSecure2Required").await, Outcome::Ok(intent.clone()));
+
+    world.sandbox.post(url.as_str(), "result=fail").await;
+    let Outcome::Ok(failed) = world.provider.retrieve(&intent.id).await else { panic!() };
+    let code = "payment_intent_authentication_failure";
+    assert_eq!(
+        (failed.status, failed.declined.as_deref()),
+        (ProviderStatus::RequiresMethod, Some(code))
+    );
+    let closed = world.provider.cancel(world.payment, &intent.id).await;
+    assert!(matches!(closed, Outcome::Ok(Intent { status: ProviderStatus::Cancelled, .. })));
+
+    let Outcome::Ok(second) = world.hold(2, "pm_card_threeDSecure2Required").await else {
+        panic!()
+    };
+    world.sandbox.post(second.url.unwrap().as_str(), "result=complete").await;
+    let Outcome::Ok(held) = world.provider.retrieve(&second.id).await else { panic!() };
+    assert_eq!((held.status, held.capturable), (ProviderStatus::RequiresCapture, eur(1999)));
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_fetched_under_the_same_key() {
     for kind in ["hang", "error_after_effect", "error_before_effect"] {
         let world = World::start().await;

@@ -69,6 +69,145 @@ fn an_authorisation_is_numbered_anew_only_after_a_definite_no() {
 }
 
 #[test]
+fn a_customer_confirms_the_payment_with_their_bank() {
+    let asked_for = || given([created(), asked(1)]);
+    asked_for()
+        .when(wants_action(1, "pi_1"))
+        .then([acting(1, "pi_1")])
+        // The same question again has its answer; a notice that is late says nothing new.
+        .when(authorise())
+        .then([])
+        .when(notice("n1", "pi_1", ProviderStatus::RequiresAction))
+        .then([])
+        .when(notice("n2", "pi_1", ProviderStatus::RequiresCapture))
+        .then([notified("n2", "pi_1")])
+        .when(stands("pi_1", ProviderStatus::RequiresCapture, 0))
+        .then([authorised(1, "pi_1")])
+        .when(at_the_bank("pi_1"))
+        .then([])
+        .when(capture(DUE))
+        .then([capturing(DUE)]);
+    let Command::RecordProviderState { provider_ref, authorised, captured, until, .. } =
+        stands("pi_1", ProviderStatus::RequiresMethod, 0)
+    else {
+        panic!()
+    };
+    let code = text("payment_intent_authentication_failure");
+    asked_for()
+        .when(wants_action(1, "pi_1"))
+        .then([acting(1, "pi_1")])
+        .when(Command::RecordProviderState {
+            provider_ref,
+            status: ProviderStatus::RequiresMethod,
+            authorised,
+            captured,
+            until,
+            url: None,
+            decline: Some(Decline { code: code.clone(), retryable: true }),
+        })
+        .then([Event::Declined {
+            order: order(),
+            op: 1,
+            provider_ref: Some(text("pi_1")),
+            code,
+            retryable: true,
+        }])
+        .when(authorise())
+        .then([asked(2)]);
+}
+
+/// Race R10: the webhooks come the wrong way round, and before the answer.
+#[test]
+fn a_confirmation_that_overtakes_the_request_for_it_counts() {
+    given([created(), asked(1)])
+        .when(notice("n2", "pi_1", ProviderStatus::RequiresCapture))
+        .then([notified("n2", "pi_1")])
+        .when(stands("pi_1", ProviderStatus::RequiresCapture, 0))
+        .then([authorised(1, "pi_1")])
+        .when(notice("n1", "pi_1", ProviderStatus::RequiresAction))
+        .then([])
+        .when(wants_action(1, "pi_1"))
+        .then([]);
+}
+
+#[test]
+fn another_card_closes_what_the_last_one_left_open() {
+    given([created(), asked(1), acting(1, "pi_1")])
+        .when(replace("pm_b"))
+        .then([replaced("pm_b"), closing(1, "pi_1")])
+        .when(replace("pm_b"))
+        .then([])
+        // The customer confirmed the first one all the same: it is let go, and nobody counts on it.
+        .when(notice("n1", "pi_1", ProviderStatus::RequiresCapture))
+        .then([])
+        .when(stands("pi_1", ProviderStatus::RequiresCapture, 0))
+        .then([])
+        .when(was_authorised(1, "pi_1"))
+        .then([])
+        // Whoever asks, it is the customer's last word that counts.
+        .when(authorise())
+        .then([asked_with(2, "pm_b")])
+        .when(replace("pm_c"))
+        .then_refused(Refusal::MethodNotWanted);
+    given([created(), asked(1), turned_down()])
+        .when(replace("pm_b"))
+        .then_refused(Refusal::MethodNotWanted);
+    given([created(), asked(1), acting(1, "pi_1"), voiding(1, Some("pi_1"))])
+        .when(replace("pm_b"))
+        .then_refused(Refusal::MethodNotWanted);
+}
+
+/// A decline that the customer cannot mend.
+fn turned_down() -> Event {
+    let code = text("stolen_card");
+    Event::Declined { order: order(), op: 1, provider_ref: None, code, retryable: false }
+}
+
+/// Race R2: the customer confirms after we have given up waiting.
+#[test]
+fn a_confirmation_after_the_void_goes_back_by_itself() {
+    let given_up = || {
+        given([created(), asked(1), acting(1, "pi_1")])
+            .when(void())
+            .then([voiding(1, Some("pi_1"))])
+    };
+    given_up()
+        .when(stands("pi_1", ProviderStatus::RequiresCapture, 0))
+        .then([authorised(1, "pi_1")])
+        .when(Command::RecordVoided)
+        .then([voided(false)]);
+    given_up().when(stands("pi_1", ProviderStatus::Cancelled, 0)).then([voided(true)]);
+    given_up()
+        .when(Command::RecordVoided)
+        .then([voided(true)])
+        .when(stands("pi_1", ProviderStatus::RequiresCapture, 0))
+        .then([authorised(1, "pi_1"), voiding(1, Some("pi_1"))]);
+}
+
+#[test]
+fn money_that_is_gone_again_is_missed_once() {
+    let reversed = |cents| Event::CaptureReversed { order: order(), amount: euro(cents) };
+    given(paid())
+        .when(notice("n1", "pi_1", ProviderStatus::RequiresMethod))
+        .then([notified("n1", "pi_1")])
+        .when(stands("pi_1", ProviderStatus::RequiresMethod, 0))
+        .then([reversed(DUE)])
+        .when(stands("pi_1", ProviderStatus::RequiresMethod, 0))
+        .then([])
+        .when(give_back(refund("a"), 1))
+        .then_refused(Refusal::RefundExceedsCaptured { left: euro(0) });
+    given(paid())
+        .when(give_back(refund("a"), 1000))
+        .then([refunding(refund("a"), 1000)])
+        .when(stands("pi_1", ProviderStatus::RequiresMethod, 0))
+        .then([reversed(DUE - 1000)])
+        .when(was_refunded(refund("a"), 1000))
+        .then([refunded(refund("a"), 1000)])
+        .when(void())
+        .then([voided(false)]);
+}
+
+#[test]
 fn a_capture_that_is_refused_is_answered_once() {
     let too_much = || not_captured("amount_exceeds_authorised", false);
     given_held()

@@ -28,8 +28,11 @@ fn any_code() -> impl Strategy<Value = Text> {
 }
 
 fn any_status() -> impl Strategy<Value = ProviderStatus> {
-    use ProviderStatus::{Cancelled, Processing, RequiresCapture, RequiresMethod, Succeeded};
-    prop::sample::select(vec![Cancelled, Processing, RequiresCapture, RequiresMethod, Succeeded])
+    use ProviderStatus::{
+        Cancelled, Processing, RequiresAction, RequiresCapture, RequiresMethod, Succeeded,
+    };
+    let any = [Cancelled, Processing, RequiresAction, RequiresCapture, RequiresMethod, Succeeded];
+    prop::sample::select(any.to_vec())
 }
 
 fn any_operation() -> impl Strategy<Value = Operation> {
@@ -48,6 +51,7 @@ fn any_wish() -> impl Strategy<Value = Command> {
         6 => any_money().prop_map(move |amount| {
             Command::Authorise { order, amount, method: method() }
         }),
+        3 => prop::sample::select(&["pm_card_visa", "pm_b"][..]).prop_map(replace),
         5 => any_money().prop_map(|amount| Command::Capture { amount }),
         2 => Just(void()),
         4 => (any_refund(), any_money())
@@ -67,6 +71,9 @@ fn any_answer() -> impl Strategy<Value = Command> {
                 Command::RecordDeclined { op, provider_ref, code, retryable }
             }
         ),
+        3 => (0_u32..4, any_ref()).prop_map(|(op, provider_ref)| {
+            Command::RecordActionRequired { op, provider_ref, url: bank() }
+        }),
         2 => (0_u32..4, any_operation())
             .prop_map(|(op, operation)| Command::RecordUnknown { op, operation }),
         5 => any_money().prop_map(|amount| Command::RecordCaptured { amount }),
@@ -82,8 +89,15 @@ fn any_answer() -> impl Strategy<Value = Command> {
             Command::RecordNotification { notification, provider_ref, status }
         }),
         4 => state.prop_map(|(provider_ref, status, authorised, captured)| {
-            let until = at(7);
-            Command::RecordProviderState { provider_ref, status, authorised, captured, until }
+            Command::RecordProviderState {
+                provider_ref,
+                status,
+                authorised,
+                captured,
+                until: at(7),
+                url: Some(bank()),
+                decline: None,
+            }
         }),
     ]
 }
@@ -98,6 +112,7 @@ struct Books {
     authorised: Option<Money>,
     captured: Option<Money>,
     refunds: BTreeMap<RefundId, (Money, bool)>,
+    lost: Vec<Money>,
     open: BTreeSet<&'static str>,
 }
 
@@ -121,6 +136,7 @@ impl Books {
                 assert!(fits(captured, self.authorised), "captured beyond what was authorised");
                 self.captured = Some(captured);
             }
+            Event::CaptureReversed { amount, .. } => self.lost.push(*amount),
             Event::RefundRequested { refund, amount, .. } => {
                 let pending = |(id, (_, done)): (&RefundId, &(Money, bool))| !done && id != refund;
                 assert!(!self.refunds.iter().any(pending), "two refunds on their way");
@@ -136,8 +152,9 @@ impl Books {
             _ => {}
         }
         if let Some(captured) = self.captured {
-            let refunds = self.refunds.values();
-            let left = refunds.fold(captured, |left, (amount, _)| left.minus(*amount).unwrap());
+            let refunds = self.refunds.values().map(|(amount, _)| amount);
+            let gone = refunds.chain(&self.lost);
+            let left = gone.fold(captured, |left, amount| left.minus(*amount).unwrap());
             assert!(left.amount >= 0, "refunded beyond what was captured");
         } else {
             assert!(self.refunds.is_empty(), "refunded what was never captured");
@@ -177,7 +194,29 @@ proptest! {
                     prop_assert!(*op >= last);
                     (last, open) = (*op, false);
                 }
-                Event::Declined { .. } => open = false,
+                Event::Declined { .. } | Event::MethodReplaced { .. } => open = false,
+                _ => {}
+            }
+        }
+    }
+
+    /// What was told to close is not this payment's hold any more, unless money was taken.
+    #[test]
+    fn what_was_given_up_does_not_come_back(commands in any_life()) {
+        let history = live::<Payment>(&commands, |_| true, |_, _| {});
+        let mut closed = BTreeSet::new();
+        for (at, event) in history.iter().enumerate() {
+            match event {
+                Event::ClosingRequested { provider_ref, .. } => {
+                    closed.insert(provider_ref);
+                }
+                Event::Authorised { provider_ref, .. } if closed.contains(provider_ref) => {
+                    let taken = matches!(history.get(at + 1), Some(Event::Captured { .. }));
+                    prop_assert!(taken, "{history:?}");
+                }
+                Event::ActionRequired { provider_ref, .. } => {
+                    prop_assert!(!closed.contains(provider_ref), "{history:?}");
+                }
                 _ => {}
             }
         }

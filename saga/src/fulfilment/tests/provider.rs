@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use schemas::payment::{Command, Event, Operation, ProviderStatus};
-use schemas::{Currency, Money, RefundId, Text};
+use schemas::{Currency, Link, Money, RefundId, Text};
 
 use super::dawn;
+
+/// The card that a customer names instead of the first.
+pub(super) const OTHER_CARD: &str = "pm_card_other";
 
 /// How the provider takes a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub(super) enum Card {
     Declined,
     /// Declined, and the customer might try another one.
     Retryable,
+    /// Held once the customer has confirmed the payment with their bank.
+    Asks,
     /// Held, and never taken.
     CaptureFails,
     /// Held, and taken at the second try.
@@ -25,15 +30,36 @@ pub(super) enum Card {
 /// What the provider was asked and has not answered.
 #[derive(Debug, Clone)]
 pub(super) enum Call {
-    Authorise { op: u32, amount: Money },
-    Capture { op: u32, amount: Money },
-    Void { op: u32 },
-    Refund { refund: RefundId, amount: Money },
+    Authorise {
+        op: u32,
+        amount: Money,
+        card: Card,
+    },
+    Capture {
+        op: u32,
+        amount: Money,
+    },
+    Void {
+        op: u32,
+    },
+    /// Closes what an earlier authorisation left open.
+    Close {
+        op: u32,
+    },
+    /// Looks at the provider's record, since a webhook came.
+    Look {
+        op: u32,
+    },
+    Refund {
+        refund: RefundId,
+        amount: Money,
+    },
 }
 
 /// One payment in the provider's books.
 #[derive(Debug, Clone, Copy)]
 struct Intent {
+    card: Card,
     status: ProviderStatus,
     held: Money,
     captured: Money,
@@ -43,22 +69,34 @@ struct Intent {
 /// All of them, of one customer.
 #[derive(Debug, Clone)]
 pub(super) struct Provider {
-    pub(super) card: Card,
+    card: Card,
+    /// How the card behaves that the customer names instead.
+    other: Card,
     intents: BTreeMap<u32, Intent>,
     refunds: BTreeMap<RefundId, Money>,
+    /// Whether money that was taken is gone again.
+    pub(super) reversed: bool,
 }
 
 impl Provider {
-    pub(super) fn new(card: Card) -> Self {
-        Self { card, intents: BTreeMap::new(), refunds: BTreeMap::new() }
+    pub(super) fn new(card: Card, other: Card) -> Self {
+        Self { card, other, intents: BTreeMap::new(), refunds: BTreeMap::new(), reversed: false }
+    }
+
+    /// From now on the card does what is asked of it.
+    pub(super) fn mend(&mut self) {
+        self.card = Card::Good;
+        self.intents.values_mut().for_each(|intent| intent.card = Card::Good);
     }
 
     /// What the adapter hears in an event and has to ask.
-    pub(super) fn call(event: &Event) -> Option<Call> {
+    pub(super) fn call(&self, event: &Event) -> Option<Call> {
         match event {
-            Event::AuthorisationRequested { op, amount, .. } => {
-                Some(Call::Authorise { op: *op, amount: *amount })
+            Event::AuthorisationRequested { op, amount, method, .. } => {
+                let card = if method.as_str() == OTHER_CARD { self.other } else { self.card };
+                Some(Call::Authorise { op: *op, amount: *amount, card })
             }
+            Event::ClosingRequested { op, .. } => Some(Call::Close { op: *op }),
             Event::CaptureRequested { op, amount, .. } => {
                 Some(Call::Capture { op: *op, amount: *amount })
             }
@@ -76,58 +114,107 @@ impl Provider {
         captured - self.refunds.values().map(|refund| refund.amount).sum::<i64>()
     }
 
-    /// Whether anything is held.
+    /// Whether anything is held, or may still come to be.
     pub(super) fn holds(&self) -> bool {
-        self.intents.values().any(|intent| intent.status == ProviderStatus::RequiresCapture)
+        use ProviderStatus::{RequiresAction, RequiresCapture};
+        let open = |intent: &Intent| matches!(intent.status, RequiresAction | RequiresCapture);
+        self.intents.values().any(open)
+    }
+
+    /// The payment that waits for the customer.
+    pub(super) fn asks(&self) -> Option<u32> {
+        let mut asking = self.intents.iter().rev();
+        asking
+            .find(|(_, intent)| intent.status == ProviderStatus::RequiresAction)
+            .map(|(op, _)| *op)
+    }
+
+    /// The customer confirms the payment with their bank, or does not.
+    pub(super) fn confirm(&mut self, op: u32, confirmed: bool) -> Call {
+        let intent = self.intents.get_mut(&op).unwrap();
+        intent.status = if confirmed {
+            ProviderStatus::RequiresCapture
+        } else {
+            ProviderStatus::RequiresMethod
+        };
+        Call::Look { op }
+    }
+
+    /// The payment whose money may be gone again.
+    pub(super) fn may_reverse(&self) -> Option<u32> {
+        let mut taken = self.intents.iter();
+        let taken = taken.find(|(_, intent)| intent.status == ProviderStatus::Succeeded);
+        taken.filter(|_| self.refunds.is_empty()).map(|(op, _)| *op)
+    }
+
+    /// The bank takes back what it gave.
+    pub(super) fn reverse(&mut self, op: u32) -> Call {
+        self.reversed = true;
+        let intent = self.intents.get_mut(&op).unwrap();
+        intent.status = ProviderStatus::RequiresMethod;
+        intent.captured = Money::zero(intent.captured.currency);
+        Call::Look { op }
     }
 
     /// Does what was asked, once, and says what the adapter records.
-    pub(super) fn answer(&mut self, call: &Call) -> Command {
-        match call {
-            Call::Authorise { op, amount } => self.authorise(*op, *amount),
+    pub(super) fn answer(&mut self, call: &Call) -> Option<Command> {
+        Some(match call {
+            Call::Authorise { op, amount, card } => self.authorise(*op, *amount, *card),
             Call::Capture { op, amount } => self.capture(*op, *amount),
             Call::Void { op } => self.void(*op),
-            Call::Refund { refund, amount } if self.card == Card::RefundFails => {
-                let _ = amount;
+            Call::Close { op } => {
+                return Some(self.void(*op)).filter(|command| *command != Command::RecordVoided);
+            }
+            Call::Look { op } => self.state(*op),
+            Call::Refund { refund, .. } if self.card == Card::RefundFails || self.reversed => {
                 Command::RecordRefundFailed { refund: *refund, code: Text::literal("lost_card") }
             }
             Call::Refund { refund, amount } => {
                 self.refunds.insert(*refund, *amount);
                 Command::RecordRefunded { refund: *refund, amount: *amount }
             }
-        }
+        })
     }
 
-    /// What the adapter records where it got no answer.
-    pub(super) fn unknown(call: &Call) -> Command {
+    /// What the adapter records where it got no answer; none where it goes on asking.
+    pub(super) fn unknown(call: &Call) -> Option<Command> {
         let (op, operation) = match call {
+            Call::Close { .. } | Call::Look { .. } => return None,
             Call::Authorise { op, .. } => (*op, Operation::Authorise),
             Call::Capture { op, .. } => (*op, Operation::Capture),
             Call::Void { op } => (*op, Operation::Void),
             Call::Refund { .. } => (1, Operation::Refund),
         };
-        Command::RecordUnknown { op, operation }
+        Some(Command::RecordUnknown { op, operation })
+    }
+
+    /// What a webhook may be about: the oldest payment, and the latest.
+    pub(super) fn known(&self) -> Option<[u32; 2]> {
+        Some([*self.intents.first_key_value()?.0, *self.intents.last_key_value()?.0])
     }
 
     /// What the adapter records when a webhook made it look.
-    pub(super) fn state(&self) -> Option<Command> {
-        let (op, intent) = self.intents.last_key_value()?;
-        Some(Command::RecordProviderState {
-            provider_ref: reference(*op),
+    pub(super) fn state(&self, op: u32) -> Command {
+        let intent = &self.intents[&op];
+        Command::RecordProviderState {
+            provider_ref: reference(op),
             status: intent.status,
             authorised: intent.held,
             captured: intent.captured,
             until: dawn(),
-        })
+            url: Some(bank()),
+            decline: None,
+        }
     }
 
-    fn authorise(&mut self, op: u32, amount: Money) -> Command {
-        let declined = matches!(self.card, Card::Declined | Card::Retryable);
+    fn authorise(&mut self, op: u32, amount: Money, card: Card) -> Command {
+        let declined = matches!(card, Card::Declined | Card::Retryable);
         let fresh = Intent {
-            status: if declined {
-                ProviderStatus::RequiresMethod
-            } else {
-                ProviderStatus::RequiresCapture
+            card,
+            status: match card {
+                Card::Declined | Card::Retryable => ProviderStatus::RequiresMethod,
+                Card::Asks => ProviderStatus::RequiresAction,
+                _ => ProviderStatus::RequiresCapture,
             },
             held: amount,
             captured: Money::zero(amount.currency),
@@ -136,7 +223,7 @@ impl Provider {
         // Asked before under the same key: the same answer.
         self.intents.entry(op).or_insert(fresh);
         if declined {
-            let (code, retryable) = (Text::literal("card_declined"), self.card == Card::Retryable);
+            let (code, retryable) = (Text::literal("card_declined"), card == Card::Retryable);
             return Command::RecordDeclined {
                 op,
                 provider_ref: Some(reference(op)),
@@ -144,12 +231,15 @@ impl Provider {
                 retryable,
             };
         }
+        if card == Card::Asks {
+            return Command::RecordActionRequired { op, provider_ref: reference(op), url: bank() };
+        }
         Command::RecordAuthorised { op, provider_ref: reference(op), amount, until: dawn() }
     }
 
     fn capture(&mut self, op: u32, amount: Money) -> Command {
-        let card = self.card;
         let intent = self.intents.get_mut(&op).unwrap();
+        let card = intent.card;
         let failed =
             |code, retryable| Command::RecordCaptureFailed { code: Text::literal(code), retryable };
         match (intent.status, card) {
@@ -174,11 +264,15 @@ impl Provider {
         let intent = self.intents.get_mut(&op).unwrap();
         if intent.status == ProviderStatus::Succeeded {
             // Too late to let go: this is how it stands.
-            return self.state().unwrap();
+            return self.state(op);
         }
         intent.status = ProviderStatus::Cancelled;
         Command::RecordVoided
     }
+}
+
+fn bank() -> Link {
+    "https://bank.example/confirm".parse().unwrap()
 }
 
 fn reference(op: u32) -> Text {

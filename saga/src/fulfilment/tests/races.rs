@@ -1,6 +1,6 @@
 //! The races of the design, each by its number.
 
-use schemas::{Category, Fact, saga, shipping};
+use schemas::{Category, Fact, payment, saga, shipping};
 
 use super::laws::check;
 use super::provider::Card;
@@ -34,6 +34,85 @@ fn r1_a_cancellation_waits_for_the_authorisation_in_flight() {
     world.act(Action::Cancel).run();
     assert_eq!(world.state(), "authorising", "nothing is guessed about the money");
     ends(world.let_go(Who::Provider).let_go(Who::Clock), FICKLE, "cancelled");
+}
+
+/// A customer whose bank asks.
+const ASKED: Scenario = Scenario { card: Card::Asks, replacements: 1, ..Scenario::FAIR };
+
+#[test]
+fn r2_a_confirmation_after_time_is_up_goes_back() {
+    let mut world = World::new(ASKED);
+    world.hold(Who::Customer).hold(Who::Clock).run();
+    assert_eq!(world.state(), "awaiting_action");
+    // The void is on its way when the customer confirms after all.
+    world.fire("action", 1).hold(Who::Provider).run();
+    assert_eq!(world.state(), "unwinding");
+    world.let_go(Who::Customer).act(Action::Confirm);
+    ends(world.let_go(Who::Provider).let_go(Who::Clock), ASKED, "rejected");
+    assert!(steps(&world).contains(&"return_money/1/1".to_owned()));
+}
+
+#[test]
+fn r10_a_confirmation_that_is_told_before_the_request_for_it() {
+    let scenario = Scenario { unknowns: 1, webhooks: 2, ..ASKED };
+    let mut world = World::new(scenario);
+    world.hold(Who::Provider).hold(Who::Clock).hold(Who::Customer).hold(Who::Warehouse).run();
+    // Nobody heard that the bank asks; the customer confirmed, and that is told first.
+    world.act(Action::Forget).act(Action::Confirm).act(Action::Webhook).run();
+    assert_eq!(world.state(), "fulfilling/picking");
+    world.act(Action::Webhook);
+    world.let_go(Who::Provider).let_go(Who::Clock).let_go(Who::Customer);
+    ends(world.let_go(Who::Warehouse), scenario, "completed");
+    let asked = |fact: &Fact| matches!(fact, Fact::Payment(payment::Event::ActionRequired { .. }));
+    assert!(!world.facts().any(asked), "what is over is not asked for any more");
+}
+
+#[test]
+fn r12_a_hold_that_runs_out_while_the_customer_is_at_the_bank() {
+    let scenario = Scenario { naps: 1, rival: true, ..ASKED };
+    for (rival, end) in [(false, "completed"), (true, "rejected")] {
+        let mut world = World::new(scenario);
+        world.hold(Who::Customer).hold(Who::Clock).hold(Who::Rival).run();
+        // The process was away for an hour, and the timers fire late.
+        world.act(Action::Nap).fire("hold", 2).hold(Who::Saga).run();
+        if rival {
+            world.act(Action::Rival);
+        }
+        world.let_go(Who::Saga).run();
+        assert!(steps(&world).contains(&"reserve/2/1".to_owned()), "{:?}", steps(&world));
+        world.let_go(Who::Customer).let_go(Who::Clock);
+        ends(&mut world, scenario, end);
+    }
+}
+
+#[test]
+fn another_card_leaves_nothing_open_at_the_first() {
+    for (other, end) in [(Card::Good, "completed"), (Card::Declined, "rejected")] {
+        let scenario = Scenario { other, ..ASKED };
+        let mut world = World::new(scenario);
+        world.hold(Who::Customer).hold(Who::Clock).run();
+        world.act(Action::Replace).hold(Who::Provider).run();
+        assert_eq!(world.state(), "authorising");
+        // They confirm the first one all the same, before it is closed.
+        world.act(Action::Confirm);
+        world.let_go(Who::Provider).let_go(Who::Customer).let_go(Who::Clock);
+        ends(&mut world, scenario, end);
+    }
+}
+
+/// R22: the release that runs knows version 2, the saga began with version 1.
+#[test]
+fn r22_a_saga_goes_on_by_the_version_that_it_began_with() {
+    let scenario = Scenario { version: 1, card: Card::Retryable, ..Scenario::FAIR };
+    ends(&mut World::new(scenario), scenario, "rejected");
+    let scenario = Scenario { card: Card::Good, ..scenario };
+    let mut world = World::new(scenario);
+    ends(&mut world, scenario, "completed");
+    let timers = world.journal.iter().filter_map(|event| match event {
+        saga::Event::TimerStarted { name, .. } => Some(name.as_str()),
+        _ => None,
+    });
+    assert!(!timers.collect::<Vec<_>>().contains(&"hold"));
 }
 
 #[test]
@@ -131,6 +210,18 @@ fn r14_a_timer_and_the_reply_in_the_same_instant() {
         let world = world.let_go(Who::Provider).let_go(Who::Clock);
         ends(world, Scenario::FAIR, "completed");
     }
+}
+
+#[test]
+fn a_parcel_that_is_lost_is_somebodys_business() {
+    let scenario = Scenario { clumsy: true, ..Scenario::FAIR };
+    let mut world = World::new(scenario);
+    world.hold(Who::Carrier).hold(Who::Clock).run();
+    world.let_go(Who::Carrier).act(Action::Label).hold(Who::Carrier).run();
+    world.act(Action::LoseParcel).run();
+    assert!(world.folded.is_parked());
+    assert_eq!(world.state(), "fulfilling/shipped");
+    check(&world, scenario);
 }
 
 #[test]

@@ -42,6 +42,10 @@ fn captured() -> Input {
     Input::Captured { amount: euro(3000) }
 }
 
+fn reversed() -> Input {
+    Input::CaptureReversed { amount: euro(3000) }
+}
+
 fn refunded() -> Input {
     Input::Refunded { amount: euro(3000) }
 }
@@ -52,6 +56,10 @@ fn handed_over() -> Input {
 
 fn delivered() -> Input {
     Input::Delivered { at: dawn() }
+}
+
+fn replaced() -> Input {
+    Input::MethodReplaced { method: Text::literal("pm_card_other") }
 }
 
 const DECLINED: Input = Input::Declined { retryable: false };
@@ -71,9 +79,16 @@ pub(super) fn inputs() -> impl Strategy<Value = Input> {
         Input::StockPartiallyReserved { short: short() },
         Input::StockRejected { short: short() },
         Input::StockReleased,
+        Input::StockExpired,
+        Input::HoldEnding,
         Input::Authorised,
+        Input::ActionRequired,
+        replaced(),
+        Input::ActionOverdue,
+        Input::Declined { retryable: true },
         DECLINED,
         captured(),
+        reversed(),
         Input::CaptureFailed { retryable: true },
         Input::CaptureFailed { retryable: false },
         Input::Voided,
@@ -87,6 +102,9 @@ pub(super) fn inputs() -> impl Strategy<Value = Input> {
         delivered(),
         Input::FulfilmentCancelled,
         Input::CancelRejected,
+        Input::ParcelLost,
+        Input::ParcelReturned,
+        Input::TransitOverdue,
     ])
 }
 
@@ -97,6 +115,8 @@ pub(super) struct Story {
     heard: u32,
     last: Option<Input>,
     written: Vec<Event>,
+    /// How late it is.
+    later: Duration,
 }
 
 impl Story {
@@ -124,7 +144,7 @@ impl Story {
     }
 
     fn put(&mut self, what: What<Input>, source: Uuid) {
-        let heard = Heard { key: id().uuid(), source, at: dawn(), what };
+        let heard = Heard { key: id().uuid(), source, at: dawn() + self.later, what };
         self.written = fold(&self.events).decide(&heard).unwrap();
         self.events.extend(self.written.clone());
     }
@@ -152,6 +172,12 @@ impl Story {
     }
 
     /// What it wants now, timers left out, and the state it is in.
+    /// The same, and it is so much later.
+    fn later(mut self, by: Duration) -> Self {
+        self.later += by;
+        self
+    }
+
     #[track_caller]
     fn then(self, state: &str, expected: &[&str]) -> Self {
         let told = self.told();
@@ -227,6 +253,10 @@ fn authorising() -> Story {
     reserving().when(Input::StockReserved)
 }
 
+fn acting() -> Story {
+    authorising().when(Input::ActionRequired)
+}
+
 fn confirming() -> Story {
     authorising().when(Input::Authorised)
 }
@@ -294,7 +324,7 @@ fn row_4_what_comes_before_the_order_is_heard_after_it() {
 fn row_5_reserved_stock_is_paid_for() {
     reserving()
         .when(Input::StockReserved)
-        .then_waiting("authorising", &["send authorise", "wait authorise 30s"]);
+        .then_waiting("authorising", &["send authorise", "wait authorise 30s", "wait hold 840s"]);
 }
 
 #[test]
@@ -364,11 +394,46 @@ fn row_18_an_authorised_order_that_is_cancelled_is_undone() {
 }
 
 #[test]
-fn row_22_and_23_a_declined_order_is_undone() {
+fn row_20_a_bank_that_asks_is_waited_for() {
+    let story = authorising().when(Input::ActionRequired).then_waiting(
+        "awaiting_action",
+        &["wait hold 1140s", "send extend_stock", "wait action 900s"],
+    );
+    let Command::Inventory { command: inventory::Command::Extend { until, at, .. } } =
+        story.sent("extend_stock")
+    else {
+        panic!()
+    };
+    assert_eq!((*until - *at).num_minutes(), 20, "longer than the customer has");
+}
+
+#[test]
+fn row_21_a_bank_that_asks_for_a_cancelled_order_is_not_answered() {
+    authorising().when(CANCEL).when(Input::ActionRequired).then("unwinding", &UNDO);
+}
+
+#[test]
+fn row_22_a_declined_card_may_be_replaced() {
+    let declined = || Input::Declined { retryable: true };
+    let wait = ["send extend_stock"];
+    authorising()
+        .when(declined())
+        .then("awaiting_action", &wait)
+        .when(replaced())
+        .then("authorising", &["send authorise 2/1"])
+        .when(declined())
+        .then("awaiting_action", &["send extend_stock 2/1"])
+        .when(replaced())
+        .when(declined())
+        .then("unwinding", &["turn: payment_declined", "undo return_money", "undo release_stock"]);
+}
+
+#[test]
+fn row_23_a_declined_order_is_undone() {
     let undo = ["turn: payment_declined", "undo return_money", "undo release_stock"];
-    for retryable in [true, false] {
-        authorising().when(Input::Declined { retryable }).then("unwinding", &undo);
-    }
+    authorising().when(DECLINED).then("unwinding", &undo);
+    let retryable = Input::Declined { retryable: true };
+    authorising().when(CANCEL).when(retryable).then("unwinding", &undo);
     let cancelled = authorising().when(CANCEL).when(DECLINED).then("unwinding", &undo);
     cancelled
         .when(Input::Voided)
@@ -396,6 +461,121 @@ fn row_25_an_unknown_outcome_is_asked_about_as_a_new_question() {
 #[test]
 fn row_26_a_cancellation_waits_for_the_money() {
     authorising().when(CANCEL).then("authorising", &[]);
+}
+
+#[test]
+fn row_27_a_hold_is_extended_for_as_long_as_it_is_needed() {
+    for (story, state) in [
+        (authorising(), "authorising"),
+        (confirming(), "confirming"),
+        (picking(), "fulfilling/picking"),
+        (capturing(), "fulfilling/capturing"),
+    ] {
+        story
+            .when_fired("hold", 1)
+            .then_waiting(state, &["wait hold 840s", "send extend_stock"])
+            .when_fired("hold", 2)
+            .then(state, &["send extend_stock 2/1"]);
+    }
+    assert_eq!(released().when_fired("hold", 1).written, [], "what has left is not held");
+}
+
+#[test]
+fn row_27_nobody_holds_goods_for_a_day_without_paying() {
+    let day = Duration::from_hours(24);
+    let undo = ["turn: held_too_long", "undo return_money", "undo release_stock"];
+    authorising().later(day).when_fired("hold", 1).then("unwinding", &undo);
+    authorising().later(day).when(Input::ActionRequired).then("unwinding", &undo);
+    picking().later(day).when_fired("hold", 1).then("fulfilling/picking", &["send extend_stock"]);
+}
+
+#[test]
+fn row_28_goods_that_were_lost_are_asked_for_again() {
+    for story in [authorising(), acting(), confirming()] {
+        let state = fold(&story.events).state().name();
+        story
+            .when(Input::StockExpired)
+            .then(state, &["send reserve 2/1"])
+            .when(Input::StockReserved)
+            .then_waiting(state, &["wait hold 840s"]);
+    }
+}
+
+#[test]
+fn row_28_goods_that_are_gone_end_the_order() {
+    let rejected = || Input::StockRejected { short: short() };
+    let undo = ["turn: out_of_stock", "undo return_money", "undo release_stock"];
+    for story in [authorising(), acting()] {
+        story.when(Input::StockExpired).when(rejected()).then("unwinding", &undo);
+    }
+    // It may stand already, so that it can only be cancelled.
+    let lost = confirming().when(Input::StockExpired).when(rejected());
+    lost.then("unwinding", &[&undo[..], &["send request_cancellation"]].concat());
+    picking().when(Input::StockExpired).then_waiting("fulfilling/picking", &["wait hold no more"]);
+}
+
+#[test]
+fn row_19_an_order_is_confirmed_when_money_and_goods_are_there() {
+    for story in [authorising(), acting()] {
+        let paid = story.when(Input::StockExpired).when(Input::Authorised).then("authorising", &[]);
+        paid.clone().when(Input::StockReserved).then("confirming", &["send confirm"]);
+        paid.when(CANCEL).then("unwinding", &UNDO);
+    }
+    confirming()
+        .when(Input::StockExpired)
+        .when(Input::OrderConfirmed)
+        .then("confirming", &[])
+        .when(Input::StockReserved)
+        .then("fulfilling/picking", &["send create_fulfilment"]);
+}
+
+#[test]
+fn row_29_a_confirmed_payment_confirms_the_order() {
+    acting()
+        .when(Input::Authorised)
+        .then_waiting("confirming", &["wait action no more", "send confirm", "wait confirm 60s"]);
+    let declined = acting().when(Input::Declined { retryable: true });
+    declined.then("awaiting_action", &["send extend_stock 2/1"]);
+    acting()
+        .when(DECLINED)
+        .then("unwinding", &["turn: payment_declined", "undo return_money", "undo release_stock"]);
+}
+
+#[test]
+fn row_30_another_card_is_asked_with_its_own_question() {
+    let story = acting().when(replaced()).then_waiting(
+        "authorising",
+        &["send authorise 2/1", "wait authorise 30s", "wait action no more"],
+    );
+    let Command::Payment { command: payment::Command::Authorise { method, .. }, .. } =
+        story.sent("authorise")
+    else {
+        panic!()
+    };
+    assert_eq!(method.as_str(), "pm_card_other");
+}
+
+#[test]
+fn row_31_a_customer_who_does_nothing_loses_the_goods() {
+    acting()
+        .when_fired("action", 1)
+        .then("unwinding", &["turn: action_overdue", "undo return_money", "undo release_stock"])
+        .when(Input::Voided)
+        .when(Input::StockReleased)
+        .then("finalising", &["send reject"]);
+}
+
+#[test]
+fn row_32_a_cancellation_does_not_wait_for_the_customer() {
+    acting().when(CANCEL).then("unwinding", &UNDO);
+}
+
+#[test]
+fn row_33_a_payment_of_unknown_outcome_turns_out_to_need_the_customer() {
+    authorising()
+        .when(Input::OutcomeUnknown { operation: Operation::Authorise })
+        .when(Input::ActionRequired)
+        .then("awaiting_action", &["send extend_stock"]);
 }
 
 #[test]
@@ -607,6 +787,15 @@ fn row_58_goods_that_appear_after_the_end_go_back() {
 }
 
 #[test]
+fn row_59_money_that_is_gone_after_the_end_calls_a_person() {
+    completed().when(reversed()).then("completed", &["send record_refund", "park: money_reversed"]);
+    shipped()
+        .when(reversed())
+        .then("fulfilling/shipped", &["send record_refund", "park: money_reversed"]);
+    cancelled().when(reversed()).then("cancelled", &["send record_refund"]);
+}
+
+#[test]
 fn row_60_a_completed_order_is_not_cancelled() {
     completed().when(CANCEL).then("completed", &["send reject_cancellation"]);
 }
@@ -696,6 +885,50 @@ fn row_f7_a_capture_of_unknown_outcome_is_cleared_up_while_undoing() {
 #[test]
 fn row_f8_the_parcel_leaves() {
     released().when(handed_over()).then("fulfilling/shipped", &["send record_shipment"]);
+}
+
+#[test]
+fn row_f12_a_parcel_that_is_lost_calls_a_person() {
+    shipped().when(Input::ParcelLost).then("fulfilling/shipped", &["park: lost"]);
+    shipped().when_fired("transit", 1).then("fulfilling/shipped", &["park: lost"]);
+    let left = released().when(handed_over());
+    assert!(left.told().contains(&"wait transit 1209600s".to_owned()), "{:?}", left.told());
+    let kept = released().when(CANCEL).when(Input::CancelRejected);
+    assert!(kept.told().contains(&"wait transit 1209600s".to_owned()), "{:?}", kept.told());
+}
+
+#[test]
+fn row_f13_a_parcel_that_comes_back_calls_a_person() {
+    shipped().when(Input::ParcelReturned).then("fulfilling/shipped", &["park: returned"]);
+    completed().when(Input::ParcelReturned).then("completed", &["ignore"]);
+}
+
+#[test]
+fn row_f9_a_parcel_that_is_not_paid_for_any_more_stays_here() {
+    let stopping = || {
+        released()
+            .when(reversed())
+            .then("fulfilling/released", &["send record_refund", "send request_cancellation"])
+            .when(CANCEL)
+            .then("cancelling", &["undo cancel_fulfilment"])
+    };
+    stopping()
+        .when(Input::FulfilmentCancelled)
+        .then("unwinding", &UNDO)
+        .when(Input::Voided)
+        .when(Input::StockReleased)
+        .then("finalising", &["send mark_cancelled"]);
+    let park = "park: money_reversed";
+    stopping()
+        .when(Input::CancelRejected)
+        .then("fulfilling/shipped", &["send reject_cancellation", park]);
+    stopping()
+        .when(handed_over())
+        .then("fulfilling/shipped", &["send reject_cancellation", "send record_shipment", park]);
+    released()
+        .when(reversed())
+        .when(handed_over())
+        .then("fulfilling/shipped", &["send record_shipment", park]);
 }
 
 #[test]

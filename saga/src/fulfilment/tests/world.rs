@@ -5,23 +5,31 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use aggregates::{inventory::Inventory, order::Order, payment::Payment, shipping::Shipping};
+use schemas::inventory::{ReserveMode, Units};
 use schemas::order::{CancelReason, Line};
-use schemas::shipping::Scan;
+use schemas::shipping::{Scan, Trouble};
 use schemas::{
     Address, Category, Command, CommandId, CustomerId, Decider, EventId, Fact, OrderId, Personal,
     Quantity, Recorded, Sku, StreamId, Text, Timestamp, inventory, order, payment, saga, shipping,
 };
 use uuid::Uuid;
 
-use super::provider::{Call, Card, Provider, euro};
+use super::provider::{Call, Card, OTHER_CARD, Provider, euro};
 use super::rows::tell;
 use super::{Fulfilment, dawn, firing};
 use crate::{Act, Heard, Journal, Refusal, Saga as _, What};
 
 /// What the order finds.
+#[expect(clippy::struct_excessive_bools, reason = "each is a mishap of its own")]
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scenario {
+    /// The version of the table that the saga goes by.
+    pub(super) version: u16,
     pub(super) card: Card,
+    /// The card that the customer names instead, where they may.
+    pub(super) other: Card,
+    /// How often they do.
+    pub(super) replacements: u32,
     /// Of each of the two skus, of which the order wants 2 and 1.
     pub(super) stock: u32,
     pub(super) price_cents: i64,
@@ -35,13 +43,24 @@ pub(super) struct Scenario {
     pub(super) alarms: u32,
     /// How many commands get lost.
     pub(super) losses: u32,
+    /// How often everything stands still for an hour.
+    pub(super) naps: u32,
+    /// Whether another customer takes what is left on the shelf, as soon as they can.
+    pub(super) rival: bool,
     pub(super) label_rejected: bool,
+    /// Whether the customer's bank may take the money back.
+    pub(super) regretful: bool,
+    /// Whether the carrier may lose the parcel.
+    pub(super) clumsy: bool,
 }
 
 impl Scenario {
     /// Everything goes well.
     pub(super) const FAIR: Self = Self {
+        version: 2,
         card: Card::Good,
+        other: Card::Good,
+        replacements: 0,
         stock: 5,
         price_cents: 1000,
         cancels: 0,
@@ -49,7 +68,11 @@ impl Scenario {
         webhooks: 0,
         alarms: 0,
         losses: 0,
+        naps: 0,
+        rival: false,
         label_rejected: false,
+        regretful: false,
+        clumsy: false,
     };
 }
 
@@ -69,13 +92,25 @@ pub(super) enum Action {
     /// It does what was asked, and its answer gets lost.
     Forget,
     Webhook,
+    Reverse,
     Pack,
     Label,
     HandOver,
     Deliver,
+    LoseParcel,
     Cancel,
-    /// A timer goes off early, or rather the answer is late.
+    /// The customer confirms the payment with their bank.
+    Confirm,
+    /// They do not.
+    Refuse,
+    /// They name another card.
+    Replace,
+    /// Another customer takes what is left.
+    Rival,
+    /// A timer goes off: the answer is late.
     Alarm,
+    /// Time passes, and nobody does anything.
+    Nap,
 }
 
 /// Who acts; a test may hold somebody back.
@@ -87,6 +122,7 @@ pub(super) enum Who {
     Warehouse,
     Carrier,
     Customer,
+    Rival,
     Clock,
 }
 
@@ -95,11 +131,12 @@ impl Action {
         match self {
             Self::Hear | Self::HearAgain => Who::Saga,
             Self::Execute(category) | Self::Lose(category) => Who::Inbox(category),
-            Self::Answer | Self::Forget | Self::Webhook => Who::Provider,
+            Self::Answer | Self::Forget | Self::Webhook | Self::Reverse => Who::Provider,
             Self::Pack | Self::HandOver => Who::Warehouse,
-            Self::Label | Self::Deliver => Who::Carrier,
-            Self::Cancel => Who::Customer,
-            Self::Alarm => Who::Clock,
+            Self::Label | Self::Deliver | Self::LoseParcel => Who::Carrier,
+            Self::Cancel | Self::Confirm | Self::Refuse | Self::Replace => Who::Customer,
+            Self::Rival => Who::Rival,
+            Self::Alarm | Self::Nap => Who::Clock,
         }
     }
 }
@@ -144,7 +181,7 @@ impl World {
             payment: Payment::default(),
             inventory: Inventory::default(),
             shipping: Shipping::default(),
-            provider: Provider::new(scenario.card),
+            provider: Provider::new(scenario.card, scenario.other),
             calls: VecDeque::new(),
             label_wanted: false,
             journal: Vec::new(),
@@ -154,6 +191,16 @@ impl World {
             lossy: false,
             told: Vec::new(),
         };
+        if scenario.version != Fulfilment::VERSION {
+            // It began before the release that runs now.
+            let begun = saga::Event::Started {
+                definition: Fulfilment::NAME.to_owned(),
+                definition_version: scenario.version,
+                business_key: world.id.uuid(),
+            };
+            world.folded = world.folded.evolve(&begun);
+            world.journal.push(begun);
+        }
         for sku in ["mug", "tea"] {
             if let Ok(quantity) = Quantity::new(scenario.stock) {
                 let sku = sku.parse().unwrap();
@@ -231,6 +278,7 @@ impl World {
             may(waiting(category), Action::Execute(category));
         }
         may(!self.calls.is_empty(), Action::Answer);
+        may(self.provider.asks().is_some(), Action::Confirm);
         may(self.label_wanted, Action::Label);
         may(ships(shipping::Command::Pack), Action::Pack);
         may(ships(shipping::Command::HandOver), Action::HandOver);
@@ -239,8 +287,18 @@ impl World {
             let request = order::Command::RequestCancellation { reason: CancelReason::Customer };
             let open = self.order.decide(&request).is_ok_and(|events| !events.is_empty());
             may(self.scenario.cancels > 0 && open, Action::Cancel);
-            may(self.scenario.unknowns > 0 && !self.calls.is_empty(), Action::Forget);
-            may(self.scenario.webhooks > 0 && self.provider.state().is_some(), Action::Webhook);
+            let forgets = self.calls.front().is_some_and(|call| Provider::unknown(call).is_some());
+            may(self.scenario.unknowns > 0 && forgets, Action::Forget);
+            may(self.scenario.webhooks > 0 && self.provider.known().is_some(), Action::Webhook);
+            may(self.provider.asks().is_some(), Action::Refuse);
+            let replaces =
+                self.scenario.replacements > 0 && self.payment.decide(&replace()).is_ok();
+            may(replaces, Action::Replace);
+            may(self.scenario.rival && self.may_rival(), Action::Rival);
+            may(self.scenario.naps > 0, Action::Nap);
+            let reverses = self.scenario.regretful && self.provider.may_reverse().is_some();
+            may(reverses, Action::Reverse);
+            may(self.scenario.clumsy && self.has_left() && ships(lost()), Action::LoseParcel);
             may(self.scenario.alarms > 0 && self.timer().is_some(), Action::Alarm);
             for category in Category::ALL {
                 may(self.scenario.losses > 0 && self.may_lose(category), Action::Lose(category));
@@ -277,18 +335,20 @@ impl World {
             }
             Action::Answer => {
                 let call = self.calls.pop_front().unwrap();
-                let answer = self.provider.answer(&call);
-                self.payment(&answer);
+                if let Some(answer) = self.provider.answer(&call) {
+                    self.payment(&answer);
+                }
             }
             Action::Forget => {
                 self.scenario.unknowns -= 1;
                 let call = self.calls.pop_front().unwrap();
                 self.provider.answer(&call);
-                self.payment(&Provider::unknown(&call));
+                self.payment(&Provider::unknown(&call).unwrap());
             }
             Action::Webhook => {
                 self.scenario.webhooks = self.scenario.webhooks.saturating_sub(1);
-                let state = self.provider.state().unwrap();
+                let known = self.provider.known().unwrap();
+                let state = self.provider.state(known[self.told.len() % known.len()]);
                 self.payment(&state);
             }
             Action::Pack => self.shipping(&shipping::Command::Pack),
@@ -296,22 +356,58 @@ impl World {
             Action::HandOver => {
                 // I3
                 let free = self.scenario.price_cents == 0;
-                assert!(free || self.provider.keeps() > 0, "handed over before it was paid");
+                let paid = self.provider.keeps() > 0 || self.provider.reversed;
+                assert!(free || paid, "handed over before it was paid");
                 self.shipping(&shipping::Command::HandOver);
             }
             Action::Deliver => self.shipping(&delivered()),
+            Action::LoseParcel => self.shipping(&lost()),
+            Action::Cancel
+            | Action::Confirm
+            | Action::Refuse
+            | Action::Replace
+            | Action::Reverse => self.customer(action),
+            Action::Alarm => {
+                self.scenario.alarms = self.scenario.alarms.saturating_sub(1);
+                let (name, epoch, due) = self.timer().unwrap();
+                self.seconds = self.seconds.max((due - dawn()).num_seconds());
+                self.fire(&name, epoch);
+            }
+            Action::Nap => {
+                self.scenario.naps -= 1;
+                self.seconds += 3600;
+            }
+            Action::Rival => {
+                self.scenario.rival = false;
+                self.inventory(&self.rival());
+            }
+        }
+        self
+    }
+
+    /// What the customer does, or their bank.
+    fn customer(&mut self, action: Action) {
+        match action {
+            Action::Reverse => {
+                let op = self.provider.may_reverse().unwrap();
+                let look = self.provider.reverse(op);
+                self.calls.push_back(look);
+            }
             Action::Cancel => {
                 self.scenario.cancels = self.scenario.cancels.saturating_sub(1);
                 let reason = CancelReason::Customer;
                 self.order(&order::Command::RequestCancellation { reason });
             }
-            Action::Alarm => {
-                self.scenario.alarms = self.scenario.alarms.saturating_sub(1);
-                let (name, epoch) = self.timer().unwrap();
-                self.fire(&name, epoch);
+            Action::Confirm | Action::Refuse => {
+                let op = self.provider.asks().unwrap();
+                let look = self.provider.confirm(op, action == Action::Confirm);
+                self.calls.push_back(look);
+            }
+            _ => {
+                self.scenario.replacements = self.scenario.replacements.saturating_sub(1);
+                self.payment(&replace());
             }
         }
-        self
     }
 
     /// Fires one start of one timer, whether it runs or not.
@@ -324,6 +420,9 @@ impl World {
 
     fn hear(&mut self, event: &Recorded) {
         let Some((key, input)) = Fulfilment::correlate(event) else { return };
+        if key != self.id.uuid() {
+            return;
+        }
         let (source, at) = (event.event_id.uuid(), event.recorded_at);
         self.put(&Heard { key, source, at, what: What::Input(input) });
     }
@@ -398,7 +497,7 @@ impl World {
         let events = self.payment.decide(command).unwrap();
         for event in events {
             self.payment = self.payment.clone().evolve(&event);
-            self.calls.extend(Provider::call(&event));
+            self.calls.extend(self.provider.call(&event));
             self.record(self.id.payment().stream(), Fact::Payment(event));
         }
     }
@@ -455,13 +554,13 @@ impl World {
         dawn() + std::time::Duration::from_secs(self.seconds.unsigned_abs())
     }
 
-    /// A timer that runs, by the events that the poller's table is made from.
-    fn timer(&self) -> Option<(String, u32)> {
+    /// The timer that is due next, by the events that the poller's table is made from.
+    fn timer(&self) -> Option<(String, u32, Timestamp)> {
         let mut running = BTreeMap::new();
         for event in &self.journal {
             match event {
-                saga::Event::TimerStarted { name, epoch, .. } => {
-                    running.insert(name.clone(), *epoch);
+                saga::Event::TimerStarted { name, epoch, due } => {
+                    running.insert(name.clone(), (*epoch, *due));
                 }
                 saga::Event::Finished { .. } => running.clear(),
                 other => {
@@ -471,7 +570,25 @@ impl World {
                 }
             }
         }
-        running.pop_first()
+        let next = running.into_iter().min_by_key(|(_, (_, due))| *due);
+        next.map(|(name, (epoch, due))| (name, epoch, due))
+    }
+
+    /// Whether goods are left that the order has given up, so that another customer may have them.
+    fn may_rival(&self) -> bool {
+        let expired = |fact: &Fact| {
+            matches!(fact, Fact::Inventory(inventory::Event::ReservationExpired { .. }))
+        };
+        self.facts().any(expired) && self.inventory.decide(&self.rival()).is_ok()
+    }
+
+    fn rival(&self) -> inventory::Command {
+        let order = OrderId::new(Uuid::from_u128(0xB0B));
+        let quantity = Quantity::new(self.scenario.stock.max(1) * 2).unwrap();
+        let units = ["mug", "tea"].map(|sku| Units { sku: sku.parse().unwrap(), quantity });
+        let (mode, expires_at) = (ReserveMode::Partial, self.now());
+        let (reservation, units) = (order.reservation(), units.to_vec());
+        inventory::Command::Reserve { order, reservation, units, mode, expires_at }
     }
 
     /// Only what is waited for may get lost: of the rest the inbox itself takes care.
@@ -492,14 +609,16 @@ impl World {
         self.log.iter().map(|event| &event.fact)
     }
 
-    /// How many units are promised, and how many are on hand, by the events alone.
+    /// How many units are promised to the order, and how many are on hand, by the events alone.
     pub(super) fn stock(&self) -> (i64, i64) {
         use inventory::Event;
         self.facts().fold((0, 0), |(reserved, on_hand), fact| match fact {
             Fact::Inventory(
                 Event::StockReceived { quantity, .. } | Event::StockReturned { quantity, .. },
             ) => (reserved, on_hand + i64::from(quantity.get())),
-            Fact::Inventory(Event::StockReserved { quantity, .. }) => {
+            Fact::Inventory(Event::StockReserved { quantity, reservation, .. })
+                if *reservation == self.id.reservation() =>
+            {
                 (reserved + i64::from(quantity.get()), on_hand)
             }
             Fact::Inventory(Event::StockReleased { quantity, .. }) => {
@@ -522,6 +641,18 @@ fn code(refusal: impl schemas::Refusal) -> &'static str {
 fn word(fact: &Fact) -> String {
     let words = format!("{fact:?}");
     words.split(" {").next().unwrap_or_default().to_owned()
+}
+
+fn replace() -> payment::Command {
+    payment::Command::ReplaceMethod { method: Text::literal(OTHER_CARD) }
+}
+
+fn lost() -> shipping::Command {
+    shipping::Command::RecordTrouble {
+        carrier_event: Text::literal("trouble_1"),
+        trouble: Trouble::Lost,
+        at: dawn(),
+    }
 }
 
 fn delivered() -> shipping::Command {
