@@ -7,10 +7,10 @@
 //! what a person may do about it in `verbs.rs`.
 //!
 //! Of the design's timers these are in: the patience with every step (12, 24, 34, 38, 50, 55, 56,
-//! F7), the customer's time to act (`T_action`, 31), the end of a hold (`T_resv`, 27) and a parcel's
-//! time on its way (`T_transit`, F12). Not yet: rows 9, 10, 15 and 16 (backorders), 39 and 45
-//! (holds), 41 (some parcels of several), 43 (an authorisation that ends), 44 and 59 (disputes; money that is gone again is in),
-//! F3, F4, F6's dunning and F10. Nobody is notified of anything yet.
+//! F7), the customer's time to act (`T_action`, 31), the end of a hold (`T_resv`, 27) and a
+//! parcel's time on its way (`T_transit`, F12). Not yet: rows 9, 10, 15 and 16 (backorders), 39 and
+//! 45 (holds), 41 (some parcels of several), 43 (an authorisation that ends), 44 and the disputes
+//! of 59, F3, F4, F6's dunning and F10. Nobody is notified of anything yet.
 //!
 //! **Who lets a hold run out.** The saga itself: it knows whether somebody still waits for the
 //! goods. It extends the hold in time; where it comes too late, since the process was away, the

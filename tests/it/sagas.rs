@@ -58,6 +58,7 @@ async fn stuck(world: &World, refusals: u32) -> (String, String) {
     let reply = world.post(&format!("{path}/cancel"), cancel).await.expect(202);
     let saga = reply.body["saga_id"].as_str().unwrap().to_owned();
     is_parked(world, &saga).await;
+    world.settle().await; // It may have heard of the goods since, and has put that off.
     (order, saga)
 }
 
@@ -179,9 +180,13 @@ async fn told(world: &World, saga: &str, heard: &Heard) {
     })
     .await;
     assert_eq!(parked_count(world, "inventory_silent").await, Some(0.0));
-    let log = std::fs::read_to_string(world.folder().join("waybill.log")).unwrap();
-    let lines = log.lines().filter(|line| line.contains("a saga is parked"));
-    let lines: Vec<_> = lines.collect();
+    let lines = until("the line in the log", || async {
+        let log = std::fs::read_to_string(world.folder().join("waybill.log")).unwrap();
+        let lines = log.lines().filter(|line| line.contains("a saga is parked"));
+        let lines: Vec<_> = lines.map(str::to_owned).collect();
+        (!lines.is_empty()).then_some(lines)
+    })
+    .await;
     assert_eq!(lines.len(), 1, "{lines:?}");
     for part in ["WARN", "refund_failed", &format!("waybill sagas show {saga}")] {
         assert!(lines[0].contains(part), "{}", lines[0]);

@@ -336,9 +336,10 @@ impl World {
         reply.body["id"].as_str().unwrap().to_owned()
     }
 
-    /// The order as the query API has it.
+    /// The order as the query API has it, as soon as it has it.
     pub(crate) async fn order(&self, id: &str) -> Value {
-        self.get(&format!("/v1/orders/{id}")).await.expect(200).body
+        let is_there = |body: &Value| (body["id"] == id).then(|| body.clone());
+        self.get_until(&format!("/v1/orders/{id}"), is_there).await
     }
 
     /// Waits until the order has `status`, and gives it.
