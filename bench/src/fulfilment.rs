@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use schemas::{FulfilmentId, Ids, OrderId, Position};
 use serde_json::Value;
 use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -75,8 +76,10 @@ impl Platform {
             .spawn()?;
         let command =
             timeout(PATIENCE, listening(&folder)).await.context("it does not start")??;
-        let platform =
-            Self { process, command, database: PgPool::connect(&owner_url).await?, folder };
+        // By index, whatever the statistics of tables say that are as young.
+        let options = owner_url.parse::<PgConnectOptions>()?.options([("enable_seqscan", "off")]);
+        let database = PgPool::connect_with(options).await?;
+        let platform = Self { process, command, database, folder };
         platform.stock().await?;
         Ok(platform)
     }
@@ -245,18 +248,21 @@ async fn follow(
         });
     }
     for desk in (0..PACKERS).cycle() {
-        let found: Vec<(Position, String, Uuid)> = sqlx::query_as(
-            "select position, event_type, stream_id from events
-             where position > $1 and event_type = any('{
+        // Both ends are named, so that no more is read than is new.
+        let until = head(database).await?;
+        let found: Vec<(String, Uuid)> = sqlx::query_as(
+            "select event_type, stream_id from events
+             where position > $1 and position <= $2 and event_type = any('{
                  shipping.created.v1, shipping.released.v1,
                  order.completed.v1, order.rejected.v1, order.cancelled.v1}')
              order by position",
         )
         .bind(after)
+        .bind(until)
         .fetch_all(database)
         .await?;
-        for (number, (position, event_type, stream)) in found.into_iter().enumerate() {
-            after = position;
+        after = until;
+        for (number, (event_type, stream)) in found.into_iter().enumerate() {
             let act = match event_type.as_str() {
                 "shipping.created.v1" => "pack",
                 "shipping.released.v1" => "hand-over",
