@@ -1,9 +1,9 @@
 //! The outside world: a payment provider, a carrier, and whoever operators have told, over HTTP.
 //!
-//! The adapters of the contexts have one shape. They hear an event that asks for something (the question is in
-//! the log before it is put), put the question under an idempotency key that follows from it, and
-//! hand the answer to the aggregate as a command whose id follows from the event. So everything
-//! here may happen twice and counts once.
+//! The adapters of the contexts have one shape. They hear an event that asks for something (the
+//! question is in the log before it is put), put the question under an idempotency key that follows
+//! from it, and hand the answer to the aggregate as a command whose id follows from the event. So
+//! everything here may happen twice and counts once.
 //!
 //! **Architecture invariant.** No rule lives here, and a time-out is never taken for a no: what
 //! is not known is asked again under the same key, and where it stays unknown that is what is

@@ -1,5 +1,5 @@
-//! `GET /v1/sagas` and `GET /v1/sagas/{saga_id}`: where a saga is, what it asked for, what it waits for,
-//! and what a person may do about it; `/journal` all that happened to it, for operators.
+//! `GET /v1/sagas` and `GET /v1/sagas/{saga_id}`: where a saga is, what it asked for, what it waits
+//! for, and what a person may do about it; `/journal` all that happened to it, for operators.
 
 use ::saga::Legal;
 use axum::Router;
