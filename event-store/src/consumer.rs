@@ -6,6 +6,7 @@
 //! waited out.
 
 mod backoff;
+mod batch;
 mod checkpoint;
 mod crew;
 mod lease;
@@ -18,10 +19,11 @@ use std::future::Future;
 use std::sync::Arc;
 
 use schemas::{Position, Recorded};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use uuid::Uuid;
 
 pub(crate) use backoff::Backoff;
+pub use batch::{AtOnce, Batch, Moved};
 pub use checkpoint::{Health, Progress, positions};
 pub use crew::{WORKERS_MAX, scale};
 pub use projector::run_projector;
@@ -49,6 +51,9 @@ pub enum Fault {
     /// Something around us is down: the consumer waits and tries again, and parks nothing.
     #[error("{0}")]
     System(String),
+    /// Another worker has taken over: what was to be written is not, and this worker stops.
+    #[error("another worker has taken over")]
+    Lost,
 }
 
 impl From<sqlx::Error> for Fault {
@@ -60,8 +65,12 @@ impl From<sqlx::Error> for Fault {
     }
 }
 
-/// A consumer whose effect is rows: they move in one transaction with its checkpoint.
+/// A consumer whose effect is rows: they move together with its checkpoint, or not at all.
 pub trait Projector: Send + Sync + 'static {
+    /// What a worker remembers for as long as it holds its lease: nobody else writes its rows
+    /// meanwhile, so what was read or written once need not be read again.
+    type Held: Send;
+
     /// The name of its checkpoint.
     fn name(&self) -> &str;
 
@@ -76,23 +85,20 @@ pub trait Projector: Send + Sync + 'static {
         true
     }
 
-    /// Whether it can work now: asked whenever a worker has taken a lease, before it sees any event.
-    /// After a fault the worker waits and asks again.
-    fn begin(&self, _pool: &PgPool) -> impl Future<Output = Result<(), Fault>> + Send {
-        async { Ok(()) }
-    }
+    /// Whether it can work now, and what it then remembers: asked whenever a worker has taken a
+    /// lease, before it sees any event. After a fault the worker waits and asks again.
+    fn begin(&self, pool: &PgPool) -> impl Future<Output = Result<Self::Held, Fault>> + Send;
 
-    /// Writes what `events` mean. Events are in order, without holes, each seen once; those of
-    /// parked streams are left out. After a fault everything is rolled back, and the same events
-    /// come again, perhaps fewer at a time.
-    ///
-    /// The transaction does not wait for the disk: a crash of the database takes the last rows and
-    /// the checkpoint back together, and the events come again.
+    /// Writes what `events` mean, by [`Batch::at_once`] or in a transaction that [`Batch::commit`]
+    /// ends. Events are in order, without holes, each seen once; those of parked streams are left
+    /// out. After a fault nothing is written, and the same events come again, perhaps fewer at a
+    /// time.
     fn apply(
         &self,
-        tx: &mut PgConnection,
+        held: &mut Self::Held,
+        batch: Batch<'_>,
         events: &[Arc<Recorded>],
-    ) -> impl Future<Output = Result<(), Fault>> + Send;
+    ) -> impl Future<Output = Result<Moved, Fault>> + Send;
 }
 
 /// A consumer whose effect may safely be repeated: it appends under derived command ids, or

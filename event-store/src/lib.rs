@@ -186,8 +186,8 @@ mod writer;
 
 pub use append::{Append, Done, Meta, Refused, Write};
 pub use consumer::{
-    Fault, Health, Progress, Projector, Reactor, WORKERS_MAX, parked, positions, run_projector,
-    run_reactor, scale,
+    AtOnce, Batch, Fault, Health, Moved, Progress, Projector, Reactor, WORKERS_MAX, parked,
+    positions, run_projector, run_reactor, scale,
 };
 pub use error::{AppendError, Error, ExecuteError};
 pub use feed::wire::{HEADERS, Header, HeaderValue};

@@ -29,6 +29,7 @@ mod migrate;
 mod position;
 mod projection;
 mod rebuild;
+mod recent;
 pub mod registry;
 pub mod row;
 mod sample;

@@ -74,6 +74,12 @@ impl Keys {
     }
 }
 
+/// Whether no event before `event` can have touched its rows: theirs are those of one stream only,
+/// and it is the first of it.
+pub(crate) fn is_first<P: Projection>(event: &Recorded) -> bool {
+    !P::SHARED_ROWS && event.version == 1
+}
+
 /// Why `P` can never take `event`, if so.
 pub(crate) fn unreadable<P: Projection>(event: &Recorded) -> Option<&str> {
     match &event.fact {

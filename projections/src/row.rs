@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use event_store::{AtOnce, Batch, Fault, Moved};
 use sqlx::encode::{Encode, IsNull};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{
@@ -200,6 +201,7 @@ pub(crate) struct Table<R> {
     name: String,
     select: String,
     upsert: String,
+    at_once: AtOnce,
     delete: String,
     row: std::marker::PhantomData<fn() -> R>,
 }
@@ -212,15 +214,17 @@ impl<R: Row> Table<R> {
         let arrays: Vec<_> = (1..=R::COLUMNS.len()).map(|n| format!("${n}")).collect();
         let updates: Vec<_> =
             R::COLUMNS[1..].iter().map(|column| format!("{column} = excluded.{column}")).collect();
+        let upsert = format!(
+            "insert into {SCHEMA}.{name} ({columns}) select * from unnest({}) \
+             on conflict ({key}) do update set {}",
+            arrays.join(", "),
+            updates.join(", ")
+        );
         Self {
             name: name.to_owned(),
             select: format!("select {columns} from {SCHEMA}.{name} where {key} = any($1)"),
-            upsert: format!(
-                "insert into {SCHEMA}.{name} ({columns}) select * from unnest({}) \
-                 on conflict ({key}) do update set {}",
-                arrays.join(", "),
-                updates.join(", ")
-            ),
+            at_once: AtOnce::new(std::slice::from_ref(&upsert), arrays.len()),
+            upsert,
             delete: format!("delete from {SCHEMA}.{name} where {key} = any($1)"),
             row: std::marker::PhantomData,
         }
@@ -255,6 +259,16 @@ impl<R: Row> Table<R> {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Inserts the rows, or replaces those that are there, as the whole of a batch.
+    pub(crate) async fn upsert_at_once(
+        &self,
+        batch: Batch<'_>,
+        rows: &[&R],
+    ) -> Result<Moved, Fault> {
+        let arrays = R::arrays(rows).map_err(sqlx::Error::Encode)?;
+        batch.at_once(&self.at_once, arrays).await
     }
 
     /// Deletes the rows with these keys.

@@ -113,7 +113,7 @@ async fn fire_one<S: Saga>(
 pub async fn run_all(store: Store, feed: FeedHandle, clock: Clock, drain: CancellationToken) {
     let mut set = JoinSet::new();
     spawn_runners(&mut set, &store, &feed, clock, &drain);
-    set.spawn(run_projector(store.clone(), feed, Timers, drain.clone()));
+    set.spawn(run_projector(store.clone(), feed, Timers::new(), drain.clone()));
     set.spawn(TimerPoller::new(store, clock).run(drain));
     while let Some(ended) = set.join_next().await {
         if let Err(error) = ended

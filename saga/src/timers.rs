@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_store::{Fault, Projector, Store};
+use event_store::{AtOnce, Batch, Fault, Moved, Projector, Store};
 use futures_util::{StreamExt as _, stream};
 use schemas::saga::Event;
 use schemas::{Category, Clock, Fact, Recorded, SagaId, Timestamp};
-use sqlx::PgConnection;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments as _, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -32,8 +34,24 @@ const CLAIM: Duration = Duration::from_secs(10);
 const LAG_MS_MAX: i64 = 30_000;
 
 /// Keeps `saga_timers`: one row for each timer that runs.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Timers;
+#[derive(Debug)]
+pub struct Timers {
+    write: AtOnce,
+}
+
+impl Timers {
+    /// The keeper of the table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { write: statements() }
+    }
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// What a batch of events comes to.
 #[derive(Debug, Default, PartialEq)]
@@ -61,6 +79,31 @@ impl Changes {
         }
         self
     }
+
+    /// The arguments of [`statements`].
+    fn arguments(self) -> Result<PgArguments, BoxDynError> {
+        let (mut stopped, mut started) =
+            (<(Vec<_>, Vec<_>)>::default(), <(Vec<_>, Vec<_>)>::default());
+        let (mut epochs, mut dues) = (Vec::new(), Vec::new());
+        for ((saga, name), start) in self.timers {
+            let (sagas, names) = if start.is_some() { &mut started } else { &mut stopped };
+            sagas.push(saga);
+            names.push(name);
+            if let Some((epoch, due)) = start {
+                epochs.push(i64::from(epoch));
+                dues.push(due);
+            }
+        }
+        let mut arguments = PgArguments::default();
+        arguments.add(self.finished.into_iter().collect::<Vec<_>>())?;
+        arguments.add(stopped.0)?;
+        arguments.add(stopped.1)?;
+        arguments.add(started.0)?;
+        arguments.add(started.1)?;
+        arguments.add(epochs)?;
+        arguments.add(dues)?;
+        Ok(arguments)
+    }
 }
 
 /// The timer that does not run any more after `event`: stopped, gone off, or named after a step
@@ -84,6 +127,8 @@ pub(crate) fn stopped(event: &Event) -> Option<&str> {
 }
 
 impl Projector for Timers {
+    type Held = ();
+
     fn name(&self) -> &'static str {
         "saga/timers"
     }
@@ -92,7 +137,16 @@ impl Projector for Timers {
         event.stream.category == Category::Saga
     }
 
-    async fn apply(&self, tx: &mut PgConnection, events: &[Arc<Recorded>]) -> Result<(), Fault> {
+    async fn begin(&self, _: &PgPool) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn apply(
+        &self,
+        (): &mut (),
+        batch: Batch<'_>,
+        events: &[Arc<Recorded>],
+    ) -> Result<Moved, Fault> {
         let mut changes = Changes::default();
         for event in events {
             match &event.fact {
@@ -103,9 +157,10 @@ impl Projector for Timers {
                 _ => {}
             }
         }
-        write(tx, changes).await.map_err(Fault::from)?;
+        let arguments = changes.arguments().map_err(sqlx::Error::Encode)?;
+        let moved = batch.at_once(&self.write, arguments).await?;
         tell_parked(events);
-        Ok(())
+        Ok(moved)
     }
 }
 
@@ -133,53 +188,30 @@ fn tell_parked(events: &[Arc<Recorded>]) {
     }
 }
 
-async fn write(tx: &mut PgConnection, changes: Changes) -> Result<(), sqlx::Error> {
-    let Changes { finished, timers } = changes;
-    let (started, stopped): (Vec<_>, Vec<_>) =
-        timers.into_iter().partition(|(_, start)| start.is_some());
-    if !finished.is_empty() {
-        sqlx::query("delete from saga_timers where saga_id = any($1::uuid[])")
-            .bind(finished.into_iter().collect::<Vec<_>>())
-            .execute(&mut *tx)
-            .await?;
-    }
-    if !stopped.is_empty() {
-        let (sagas, names): (Vec<_>, Vec<_>) = stopped.into_iter().map(|(key, _)| key).unzip();
-        sqlx::query(
+/// Writes what [`Changes::arguments`] says.
+fn statements() -> AtOnce {
+    AtOnce::new(
+        &[
+            // What is started after its saga has ended is written below.
             "delete from saga_timers as timer
-             using unnest($1::uuid[], $2::text[]) as stopped (saga_id, name)
-             where timer.saga_id = stopped.saga_id and timer.name = stopped.name",
-        )
-        .bind(sagas)
-        .bind(names)
-        .execute(&mut *tx)
-        .await?;
-    }
-    if !started.is_empty() {
-        let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for ((saga, name), start) in started {
-            let Some((epoch, due)) = start else { continue };
-            columns.0.push(saga);
-            columns.1.push(name);
-            columns.2.push(i64::from(epoch));
-            columns.3.push(due);
-        }
-        sqlx::query(
+             where saga_id = any($1::uuid[]) and not exists (
+                 select from unnest($4::uuid[], $5::text[]) as started (saga_id, name)
+                 where timer.saga_id = started.saga_id and timer.name = started.name)"
+                .to_owned(),
+            "delete from saga_timers as timer
+             using unnest($2::uuid[], $3::text[]) as stopped (saga_id, name)
+             where timer.saga_id = stopped.saga_id and timer.name = stopped.name"
+                .to_owned(),
             "insert into saga_timers (saga_id, name, epoch, due)
              select saga_id, name, epoch, due
-             from unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[])
+             from unnest($4::uuid[], $5::text[], $6::bigint[], $7::timestamptz[])
                   as started (saga_id, name, epoch, due)
              on conflict (saga_id, name)
-             do update set epoch = excluded.epoch, due = excluded.due, claimed_until = null",
-        )
-        .bind(columns.0)
-        .bind(columns.1)
-        .bind(columns.2)
-        .bind(columns.3)
-        .execute(&mut *tx)
-        .await?;
-    }
-    Ok(())
+             do update set epoch = excluded.epoch, due = excluded.due, claimed_until = null"
+                .to_owned(),
+        ],
+        7,
+    )
 }
 
 /// Fires due timers. Any number of them may run.

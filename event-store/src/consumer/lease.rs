@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use schemas::Position;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
-use super::chain;
+use super::{Fault, chain};
 use crate::slice::Slices;
 
 /// How long a lease lasts without a sign of its holder, in seconds, by the database's clock.
@@ -36,6 +36,15 @@ pub(super) enum AdvanceError {
     Lost,
     #[error("the database is away")]
     Database(#[from] sqlx::Error),
+}
+
+impl From<AdvanceError> for Fault {
+    fn from(error: AdvanceError) -> Self {
+        match error {
+            AdvanceError::Lost => Self::Lost,
+            AdvanceError::Database(error) => error.into(),
+        }
+    }
 }
 
 impl Lease {
@@ -79,20 +88,21 @@ impl Lease {
         self.stop_at.is_some_and(|stop| position > stop)
     }
 
-    /// Says that the holder lives. False where it holds the lease no longer.
-    pub(super) async fn renew(&self, pool: &PgPool) -> Result<bool, sqlx::Error> {
-        let renewed = sqlx::query(
+    /// Says that the holder lives, and tells where the checkpoint stands. None where it holds the
+    /// lease no longer.
+    pub(super) async fn renew(&self, pool: &PgPool) -> Result<Option<Position>, sqlx::Error> {
+        sqlx::query_scalar(
             "update checkpoints set leased_until = clock_timestamp() + make_interval(secs => $4)
              from (select set_config('synchronous_commit', 'off', true)) as without_waiting
-             where consumer = $1 and from_slice = $2 and epoch = $3",
+             where consumer = $1 and from_slice = $2 and epoch = $3
+             returning position",
         )
         .bind(&self.consumer)
         .bind(self.slices.from())
         .bind(self.epoch)
         .bind(LEASE_S)
-        .execute(pool)
-        .await?;
-        Ok(renewed.rows_affected() == 1)
+        .fetch_optional(pool)
+        .await
     }
 
     /// Makes sure that the lease is still held, gives a sign, and keeps it until the transaction ends.
@@ -109,46 +119,35 @@ impl Lease {
         }
     }
 
-    /// Moves the checkpoint within a transaction; call [`Lease::moved`] once that is committed.
-    /// False where an earlier attempt, whose outcome was unknown, did it already.
-    ///
-    /// The transaction does not wait for the disk: should the database crash, the last moves are
-    /// lost together with the rows that came with them, and the events are seen again.
+    /// Moves the checkpoint; call [`Lease::moved`] once that is committed.
     pub(super) async fn advance(
         &self,
-        connection: &mut PgConnection,
+        executor: impl PgExecutor<'_>,
         to: Position,
-    ) -> Result<bool, AdvanceError> {
-        debug_assert!(to > self.position, "a checkpoint only moves on");
+    ) -> Result<(), AdvanceError> {
         let moved = sqlx::query(
             "update checkpoints
              set position = $5, updated_at = clock_timestamp(),
                  leased_until = clock_timestamp() + make_interval(secs => $6)
              from (select set_config('synchronous_commit', 'off', true)) as without_waiting
              where consumer = $1 and from_slice = $2 and epoch = $3 and position = $4",
-        )
-        .bind(&self.consumer)
-        .bind(self.slices.from())
-        .bind(self.epoch)
-        .bind(self.position)
-        .bind(to)
-        .bind(LEASE_S)
-        .execute(&mut *connection)
-        .await?;
-        if moved.rows_affected() == 1 {
-            return Ok(true);
+        );
+        let moved = moved.bind(&self.consumer).bind(self.slices.from()).bind(self.epoch);
+        let moved = moved.bind(self.position).bind(to).bind(LEASE_S);
+        match moved.execute(executor).await?.rows_affected() {
+            0 => Err(AdvanceError::Lost),
+            _ => Ok(()),
         }
-        let done = sqlx::query(
-            "select 1 from checkpoints
+    }
+
+    /// Whether the lease is held, and the checkpoint where its holder thinks it is.
+    pub(super) async fn stands(&self, executor: impl PgExecutor<'_>) -> Result<bool, sqlx::Error> {
+        let stands = sqlx::query(
+            "select from checkpoints
              where consumer = $1 and from_slice = $2 and epoch = $3 and position = $4",
-        )
-        .bind(&self.consumer)
-        .bind(self.slices.from())
-        .bind(self.epoch)
-        .bind(to)
-        .fetch_optional(connection)
-        .await?;
-        if done.is_some() { Ok(false) } else { Err(AdvanceError::Lost) }
+        );
+        let stands = stands.bind(&self.consumer).bind(self.slices.from()).bind(self.epoch);
+        Ok(stands.bind(self.position).fetch_optional(executor).await?.is_some())
     }
 
     /// Moves the checkpoint, or only gives a sign, without waiting for the disk: should the

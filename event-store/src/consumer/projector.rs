@@ -1,4 +1,4 @@
-//! Runs a projector: one transaction per batch, for the rows and the checkpoint together.
+//! Runs a projector: a batch at a time, its rows and its checkpoint together.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,7 +10,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::lease::{AdvanceError, Lease, RENEW_EVERY};
+use super::batch::Batch;
+use super::lease::{Lease, RENEW_EVERY};
 use super::{Backoff, Fault, Projector, TRIES_MAX, backoff, chain, crew, parked};
 use crate::{FeedHandle, Store};
 
@@ -77,15 +78,6 @@ impl From<sqlx::Error> for Stop {
     }
 }
 
-impl From<AdvanceError> for Stop {
-    fn from(error: AdvanceError) -> Self {
-        match error {
-            AdvanceError::Lost => Self::Lost,
-            AdvanceError::Database(error) => error.into(),
-        }
-    }
-}
-
 impl From<crate::Error> for Stop {
     fn from(error: crate::Error) -> Self {
         Self::System(chain(&error))
@@ -98,6 +90,7 @@ impl From<Fault> for Stop {
             Fault::Poison { position, why } => Self::Poison(Some(position), why),
             Fault::Data(why) => Self::Poison(None, why),
             Fault::System(why) => Self::System(why),
+            Fault::Lost => Self::Lost,
         }
     }
 }
@@ -117,11 +110,16 @@ struct Worker<'a, P> {
 
 impl<P: Projector> Worker<'_, P> {
     async fn lead(&mut self, feed: &FeedHandle) -> End {
-        while let Err(fault) = self.begin().await {
-            if let Err(end) = self.pause(&fault.to_string()).await {
-                return end;
+        let mut held = loop {
+            match self.begin().await {
+                Ok(held) => break held,
+                Err(fault) => {
+                    if let Err(end) = self.pause(&fault.to_string()).await {
+                        return end;
+                    }
+                }
             }
-        }
+        };
         let mut tail = feed.tail(self.lease.position);
         let mut retry = interval(RETRY_LOOK_EVERY);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -129,8 +127,8 @@ impl<P: Projector> Worker<'_, P> {
             let done = tokio::select! {
                 biased;
                 () = self.drain.cancelled() => return End::Drained,
-                _ = retry.tick(), if !self.parked.is_empty() => self.retry().await,
-                batch = tail.next(BATCH_EVENTS_MAX) => self.take(&batch).await,
+                _ = retry.tick(), if !self.parked.is_empty() => self.retry(&mut held).await,
+                batch = tail.next(BATCH_EVENTS_MAX) => self.take(&mut held, &batch).await,
                 () = sleep_until(self.past_since + PASS_WAIT_MAX), if self.is_past() => self.pass().await,
                 () = lose(&self.lease, self.store) => return End::Lost,
             };
@@ -141,20 +139,19 @@ impl<P: Projector> Worker<'_, P> {
         End::Drained
     }
 
-    async fn begin(&mut self) -> Result<(), Fault> {
+    async fn begin(&mut self) -> Result<P::Held, Fault> {
         let pool = self.store.pool();
-        self.projector.begin(pool).await?;
         self.parked = parked::keys(pool, &self.lease.consumer).await?;
-        Ok(())
+        self.projector.begin(pool).await
     }
 
     /// Applies a batch; cuts it smaller where one of its events is poison, and parks that one.
-    async fn take(&mut self, batch: &[Arc<Recorded>]) -> Result<(), End> {
+    async fn take(&mut self, held: &mut P::Held, batch: &[Arc<Recorded>]) -> Result<(), End> {
         let stop = batch.partition_point(|event| !self.lease.stops_before(event.position));
         let mut work = vec![&batch[..stop]]; // The next slice is the last.
         let mut tries = 0;
         while let Some(slice) = work.pop() {
-            match self.commit(slice).await {
+            match self.commit(held, slice).await {
                 Ok(()) => {
                     tries = 0;
                     self.well();
@@ -188,7 +185,10 @@ impl<P: Projector> Worker<'_, P> {
     }
 
     /// Moves the checkpoint behind `slice` and applies what is ours of it, together or not at all.
-    async fn commit(&mut self, slice: &[Arc<Recorded>]) -> Result<(), Stop> {
+    async fn commit(&mut self, held: &mut P::Held, slice: &[Arc<Recorded>]) -> Result<(), Stop> {
+        // An attempt of which nobody knew may have gone through: see `pause`.
+        let new = slice.partition_point(|event| event.position <= self.lease.position);
+        let slice = &slice[new..];
         let Some(last) = slice.last() else { return Ok(()) };
         let ours = self.ours(slice);
         if ours.is_empty() {
@@ -198,16 +198,11 @@ impl<P: Projector> Worker<'_, P> {
             self.passed = last.position; // The checkpoint follows, see `pass`.
             return Ok(());
         }
-        let mut tx = crate::begin(self.store.pool()).await?;
-        if self.lease.advance(&mut tx, last.position).await? {
-            let (held, fresh): (Vec<_>, Vec<_>) =
-                ours.iter().cloned().partition(|event| self.parked.contains(&event.stream.id));
-            if held.is_empty() {
-                self.projector.apply(&mut tx, &ours).await?;
-            } else {
-                self.hold_back(&mut tx, &ours, &held, fresh).await?;
-            }
-            tx.commit().await?;
+        let batch = Batch::new(self.store.pool(), &self.lease, last.position);
+        if ours.iter().any(|event| self.parked.contains(&event.stream.id)) {
+            self.parked = self.hold_back(held, batch, &ours).await?;
+        } else {
+            self.projector.apply(held, batch, &ours).await?;
         }
         self.moved(last.position);
         Ok(())
@@ -226,23 +221,15 @@ impl<P: Projector> Worker<'_, P> {
     /// Moves the checkpoint past events that are not ours.
     async fn pass(&mut self) -> Result<(), End> {
         let to = self.passed;
-        match self.try_pass(to).await {
-            Ok(()) => {
+        match Batch::new(self.store.pool(), &self.lease, to).commit().await {
+            Ok(_) => {
                 self.moved(to);
                 self.well();
                 Ok(())
             }
-            Err(Stop::Lost) => Err(End::Lost),
-            Err(Stop::System(why) | Stop::Poison(_, why)) => self.pause(&why).await,
+            Err(Fault::Lost) => Err(End::Lost),
+            Err(fault) => self.pause(&fault.to_string()).await,
         }
-    }
-
-    async fn try_pass(&self, to: Position) -> Result<(), Stop> {
-        let mut tx = crate::begin(self.store.pool()).await?;
-        if self.lease.advance(&mut tx, to).await? {
-            tx.commit().await?;
-        }
-        Ok(())
     }
 
     /// What of a batch is in our range and wanted.
@@ -256,44 +243,43 @@ impl<P: Projector> Worker<'_, P> {
         slice.iter().filter(|event| ours(event)).cloned().collect()
     }
 
-    /// Applies events of which some belong to streams that were parked, and may be no longer.
+    /// Applies events of which some belong to streams that were parked, and may be no longer. Says
+    /// which are parked now.
     async fn hold_back(
-        &mut self,
-        tx: &mut sqlx::PgConnection,
+        &self,
+        held: &mut P::Held,
+        mut batch: Batch<'_>,
         all: &[Arc<Recorded>],
-        held: &[Arc<Recorded>],
-        mut fresh: Vec<Arc<Recorded>>,
-    ) -> Result<(), Stop> {
-        let keys: Vec<_> = held.iter().map(|event| event.stream.id).collect();
+    ) -> Result<HashSet<Uuid>, Stop> {
         let consumer = &self.lease.consumer;
+        let tx = batch.transaction().await?;
+        let keys: Vec<_> = all.iter().map(|event| event.stream.id).collect();
+        let keys: Vec<_> = keys.into_iter().filter(|key| self.parked.contains(key)).collect();
         let still = parked::still_parked(tx, consumer, &keys).await?;
-        let held = held.iter().filter(|event| still.contains(&event.stream.id));
-        let held: Vec<_> = held.map(|event| (event.stream.id, event.position)).collect();
-        parked::hold(tx, consumer, &held).await?;
-        if held.len() < keys.len() {
-            let waits = |event: &&Arc<Recorded>| !still.contains(&event.stream.id);
-            fresh = all.iter().filter(waits).cloned().collect();
-        }
-        if !fresh.is_empty() {
-            self.projector.apply(tx, &fresh).await?;
-        }
-        self.parked.retain(|key| still.contains(key) || !keys.contains(key));
-        Ok(())
+        let (waiting, fresh): (Vec<_>, Vec<_>) =
+            all.iter().cloned().partition(|event| still.contains(&event.stream.id));
+        let waiting: Vec<_> =
+            waiting.iter().map(|event| (event.stream.id, event.position)).collect();
+        parked::hold(tx, consumer, &waiting).await?;
+        match fresh.as_slice() {
+            [] => batch.commit().await?,
+            fresh => self.projector.apply(held, batch, fresh).await?,
+        };
+        let gone = |key: &Uuid| keys.contains(key) && !still.contains(key);
+        Ok(self.parked.iter().filter(|key| !gone(key)).copied().collect())
     }
 
     /// Parks an event's stream. False if the database was away.
     async fn park(&mut self, event: &Recorded, why: &str) -> Result<bool, End> {
         let key = event.stream.id;
         let parking = async {
-            let mut tx = crate::begin(self.store.pool()).await?;
-            if self.lease.advance(&mut tx, event.position).await? {
-                parked::park(&mut tx, &self.lease.consumer, key, event, why).await?;
-                tx.commit().await?;
-            }
-            Ok::<_, Stop>(())
+            let mut batch = Batch::new(self.store.pool(), &self.lease, event.position);
+            let tx = batch.transaction().await?;
+            parked::park(tx, &self.lease.consumer, key, event, why).await?;
+            batch.commit().await.map_err(Stop::from)
         };
         match parking.await {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(Stop::System(why) | Stop::Poison(_, why)) => {
                 self.pause(&why).await?;
                 return Ok(false);
@@ -308,7 +294,7 @@ impl<P: Projector> Worker<'_, P> {
     }
 
     /// Tries the parked streams again that somebody wants to be tried and whose time has come.
-    async fn retry(&mut self) -> Result<(), End> {
+    async fn retry(&mut self, held: &mut P::Held) -> Result<(), End> {
         let due = parked::due(self.store.pool(), &self.lease.consumer, self.lease.slices).await;
         let due = match due {
             Ok(due) => due,
@@ -317,7 +303,7 @@ impl<P: Projector> Worker<'_, P> {
         for key in due {
             let mut events_max = BATCH_EVENTS_MAX;
             while !self.drain.is_cancelled() {
-                match self.try_again(key, events_max).await {
+                match self.try_again(held, key, events_max).await {
                     Ok(true) => break,
                     Ok(false) => self.well(),
                     // One by one up to the one that it is.
@@ -337,36 +323,33 @@ impl<P: Projector> Worker<'_, P> {
 
     /// Applies the next events that a parked stream holds back; true where none is left, and the
     /// stream is parked no more.
-    async fn try_again(&mut self, key: Uuid, events_max: usize) -> Result<bool, Stop> {
-        let mut tx = crate::begin(self.store.pool()).await?;
-        self.lease.hold(&mut tx).await?;
+    async fn try_again(
+        &mut self,
+        held: &mut P::Held,
+        key: Uuid,
+        events_max: usize,
+    ) -> Result<bool, Stop> {
         let consumer = &self.lease.consumer;
-        let events = parked::waiting(&mut tx, self.store, consumer, key, events_max).await?;
-        let released = match events.last() {
-            None => {
-                parked::release(&mut tx, consumer, key).await?;
-                true
-            }
-            Some(last) => {
-                self.projector.apply(&mut tx, &events).await?;
-                parked::caught_up(&mut tx, consumer, key, last.position).await?;
-                false
-            }
-        };
-        tx.commit().await?;
-        if released {
+        let mut batch = Batch::in_place(self.store.pool(), &self.lease).await?;
+        let tx = batch.transaction().await?;
+        let events = parked::waiting(tx, self.store, consumer, key, events_max).await?;
+        let Some(last) = events.last() else {
+            parked::release(tx, consumer, key).await?;
+            batch.commit().await?;
             self.parked.remove(&key);
             tracing::info!(consumer, %key, "stream taken up again");
-        }
-        Ok(released)
+            return Ok(true);
+        };
+        parked::caught_up(tx, consumer, key, last.position).await?;
+        self.projector.apply(held, batch, &events).await?;
+        Ok(false)
     }
 
     async fn park_again(&self, key: Uuid, why: &str) -> Result<(), Stop> {
         let consumer = &self.lease.consumer;
-        let mut tx = crate::begin(self.store.pool()).await?;
-        self.lease.hold(&mut tx).await?;
-        parked::failed_again(&mut tx, self.store, consumer, key, why).await?;
-        tx.commit().await?;
+        let mut batch = Batch::in_place(self.store.pool(), &self.lease).await?;
+        parked::failed_again(batch.transaction().await?, self.store, consumer, key, why).await?;
+        batch.commit().await?;
         tracing::error!(consumer, %key, why, "stream parked again");
         Ok(())
     }
@@ -389,8 +372,14 @@ impl<P: Projector> Worker<'_, P> {
             () = sleep(self.faults.delay()) => {}
         }
         match self.lease.renew(self.store.pool()).await {
-            Ok(false) => Err(End::Lost),
-            Ok(true) | Err(_) => Ok(()),
+            Ok(None) => Err(End::Lost),
+            // What was written last may have come through although nobody heard so.
+            Ok(Some(position)) => {
+                self.lease.moved(position);
+                self.passed = self.passed.max(position);
+                Ok(())
+            }
+            Err(_) => Ok(()),
         }
     }
 }
@@ -399,7 +388,7 @@ impl<P: Projector> Worker<'_, P> {
 async fn lose(lease: &Lease, store: &Store) {
     loop {
         sleep(RENEW_EVERY).await;
-        if let Ok(false) = lease.renew(store.pool()).await {
+        if let Ok(None) = lease.renew(store.pool()).await {
             return;
         }
     }

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use event_store::{Fault, Projector, Reactor};
+use event_store::{Batch, Fault, Moved, Projector, Reactor};
 use schemas::{Position, Recorded};
-use sqlx::PgConnection;
+use sqlx::PgPool;
 use tokio::task::yield_now;
 use uuid::Uuid;
 
@@ -56,11 +56,22 @@ impl Scribe {
 }
 
 impl Projector for Scribe {
+    type Held = ();
+
     fn name(&self) -> &str {
         self.name
     }
 
-    async fn apply(&self, tx: &mut PgConnection, events: &[Arc<Recorded>]) -> Result<(), Fault> {
+    async fn begin(&self, _: &PgPool) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn apply(
+        &self,
+        (): &mut (),
+        mut batch: Batch<'_>,
+        events: &[Arc<Recorded>],
+    ) -> Result<Moved, Fault> {
         let mut rows: (Vec<Position>, Vec<Uuid>, Vec<i64>) = Default::default();
         for event in events {
             self.faults.check(event)?;
@@ -76,9 +87,9 @@ impl Projector for Scribe {
         .bind(rows.0)
         .bind(rows.1)
         .bind(rows.2)
-        .execute(tx)
+        .execute(batch.transaction().await?)
         .await?;
-        Ok(())
+        batch.commit().await
     }
 }
 

@@ -94,8 +94,8 @@ impl<'a, R: Reactor> Hands<'a, R> {
                     self.well(key);
                     return Ok(());
                 }
-                Err(Fault::System(why)) => {
-                    self.unwell(key, event.position, &why);
+                Err(fault @ (Fault::System(_) | Fault::Lost)) => {
+                    self.unwell(key, event.position, &fault.to_string());
                     faults.failed();
                     faults.delay()
                 }
