@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::batch::{Answers, Round, judge};
 use crate::request::Request;
-use crate::statement::{self, Outcome};
+use crate::statement::{self, Outcome, Tip};
 use crate::ticket::Fate;
 use crate::{AppendError, Error};
 
@@ -39,9 +39,18 @@ pub(crate) struct Lane {
     /// Which of the writer's lanes, from 0.
     pub(crate) number: usize,
     link: Arc<Link>,
-    connection: Option<PgConnection>,
+    session: Option<Session>,
     /// Whether the last batch was given up: then nobody else waits as long until one comes through.
     away: bool,
+}
+
+/// A connection that appends.
+#[derive(Debug)]
+struct Session {
+    connection: PgConnection,
+    /// Where the log ended, as far as it knows. It is forgotten with the connection: the next may
+    /// be to another server, which was put in this one's place and has less.
+    tip: Option<Tip>,
 }
 
 /// Why a round did not come through.
@@ -56,7 +65,7 @@ enum Failure {
 
 impl Lane {
     pub(crate) fn new(number: usize, link: Arc<Link>) -> Self {
-        Self { number, link, connection: None, away: false }
+        Self { number, link, session: None, away: false }
     }
 
     /// Writes a batch, and answers everybody in it.
@@ -139,14 +148,13 @@ impl Lane {
     /// One round trip. A connection on which anything went wrong but a refusal is dropped.
     async fn send(&mut self, waiting: &[Request], round: &Round) -> Result<Outcome, Failure> {
         let hint = *self.link.head.borrow();
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => connect_writer(&self.link.connect).await.map_err(Failure::Lost)?,
-        };
+        let mut session = self.session().await.map_err(Failure::Lost)?;
         let sent = async {
-            match statement::append_one(&mut connection, hint, waiting).await? {
-                Some(outcome) => Ok(outcome),
-                None => statement::append(&mut connection, hint, waiting, round).await,
+            let Session { connection, tip } = &mut session;
+            *tip = statement::append_one(connection, hint, tip.take(), waiting).await?;
+            match tip {
+                Some(tip) => Ok(Outcome::Written { head: tip.position - 1 }),
+                None => statement::append(connection, hint, waiting, round).await,
             }
         };
         let sent = match timeout(STATEMENT_TIME_MAX, sent).await {
@@ -154,10 +162,17 @@ impl Lane {
             Err(_) => Err(Failure::Lost(sqlx::Error::PoolTimedOut)),
         };
         if !matches!(sent, Err(Failure::Lost(_))) {
-            self.connection = Some(connection);
+            self.session = Some(session);
             self.away = false;
         }
         sent
+    }
+
+    async fn session(&mut self) -> Result<Session, sqlx::Error> {
+        match self.session.take() {
+            Some(session) => Ok(session),
+            None => Session::open(&self.link.connect).await,
+        }
     }
 
     /// Tells the readers that the log has grown, unless they know.
@@ -172,12 +187,9 @@ impl Lane {
     /// Has the partitions made that the next appends need.
     pub(crate) async fn make_partitions(&mut self) {
         let made = async {
-            let mut connection = match self.connection.take() {
-                Some(connection) => connection,
-                None => connect_writer(&self.link.connect).await?,
-            };
-            sqlx::query("select log_ahead()").execute(&mut connection).await?;
-            self.connection = Some(connection);
+            let mut session = self.session().await?;
+            sqlx::query("select log_ahead()").execute(&mut session.connection).await?;
+            self.session = Some(session);
             Ok::<_, sqlx::Error>(())
         };
         if let Ok(Err(error)) = timeout(STATEMENT_TIME_MAX, made).await {
@@ -186,22 +198,24 @@ impl Lane {
     }
 }
 
-/// A connection that appends: the same few statements for ever, so they are planned once, by
-/// index whatever the tables' statistics say while these are young, and never compiled.
-async fn connect_writer(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    let options = options.clone().application_name("waybill writer").options([
-        ("jit", "off"),
-        ("plan_cache_mode", "force_generic_plan"),
-        ("enable_seqscan", "off"),
-        ("enable_hashjoin", "off"),
-        ("enable_mergejoin", "off"),
-        ("statement_timeout", "20s"),
-    ]);
-    let mut connection = timeout(STATEMENT_TIME_MAX, options.connect())
-        .await
-        .map_err(|_| sqlx::Error::PoolTimedOut)??;
-    sqlx::query("set role waybill_write").execute(&mut connection).await?;
-    Ok(connection)
+impl Session {
+    /// Connects: the same few statements for ever, so they are planned once, by index whatever the
+    /// tables' statistics say while these are young, and never compiled.
+    async fn open(options: &PgConnectOptions) -> Result<Self, sqlx::Error> {
+        let options = options.clone().application_name("waybill writer").options([
+            ("jit", "off"),
+            ("plan_cache_mode", "force_generic_plan"),
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+            ("statement_timeout", "20s"),
+        ]);
+        let mut connection = timeout(STATEMENT_TIME_MAX, options.connect())
+            .await
+            .map_err(|_| sqlx::Error::PoolTimedOut)??;
+        sqlx::query("set role waybill_write").execute(&mut connection).await?;
+        Ok(Self { connection, tip: None })
+    }
 }
 
 impl From<sqlx::Error> for Failure {

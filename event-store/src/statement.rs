@@ -107,17 +107,25 @@ impl<'a> Events<'a> {
     }
 }
 
+/// Where the log ended when a session looked last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tip {
+    pub(crate) position: Position,
+    recorded_at: Timestamp,
+}
+
 /// Writes the one event of the only command, where that is all there is to do: in less time than a
-/// round takes. None where it is more, or where the log does not stand as it expects; then nothing
-/// was written.
+/// round takes. `tip` is what this very connection has seen; gives what it sees now. None where there
+/// is more to do, or where the log does not stand as it expects; then nothing was written.
 ///
 /// # Errors
 /// As [`append`].
 pub(crate) async fn append_one(
     connection: &mut PgConnection,
     hint: Position,
+    tip: Option<Tip>,
     waiting: &[Request],
-) -> Result<Option<Outcome>, sqlx::Error> {
+) -> Result<Option<Tip>, sqlx::Error> {
     let [Request { append: Append { meta, writes, answers, refused: None }, reads, .. }] = waiting
     else {
         return Ok(None);
@@ -128,10 +136,11 @@ pub(crate) async fn append_one(
         return Ok(None);
     }
     let command = meta.command_id.uuid();
-    let written: Vec<Option<Position>> = sqlx::query_scalar(
-        "select log_append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+    let written: Vec<Option<Vec<i64>>> = sqlx::query_scalar(
+        "select log_append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
     )
-    .bind(hint)
+    .bind(tip.map_or(hint, |tip| tip.position))
+    .bind(tip.map(|tip| tip.recorded_at))
     .bind(command)
     .bind(&meta.request_hash[..])
     .bind(write.stream.id)
@@ -148,7 +157,12 @@ pub(crate) async fn append_one(
     .bind(Json(&event.payload))
     .fetch_all(connection)
     .await?;
-    Ok(written.into_iter().flatten().next().map(|position| Outcome::Written { head: position - 1 }))
+    Ok(written.into_iter().flatten().next().and_then(|written| match *written {
+        [position, at_ms] => {
+            Some(Tip { position, recorded_at: Timestamp::from_timestamp_millis(at_ms)? })
+        }
+        _ => None,
+    }))
 }
 
 /// Writes a round. `hint` is a position that the log surely has.

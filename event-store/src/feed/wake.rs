@@ -7,8 +7,9 @@ use schemas::Position;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// The shortest time between two pokes: what grows meanwhile is told together.
-const POKE_EVERY: Duration = Duration::from_millis(2);
+/// The shortest time between two pokes: what grows meanwhile is told together. The first after a
+/// rest is told at once; every one wakes a thread here and a server, on the cores that append.
+const POKE_EVERY: Duration = Duration::from_millis(5);
 
 /// Pokes the readers of `log` in other processes whenever this one has appended, for as long as it
 /// does. A poke that would have to wait for NATS is left out, since readers also poll.

@@ -4,7 +4,7 @@
 //! name for is an extension attribute, so that an event can be rebuilt completely from its
 //! message and nobody needs to ask Postgres.
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderName};
 use chrono::{DateTime, SecondsFormat};
 use schemas::{
     Category, CommandId, EventId, Fact, Position, Recorded, StreamId, Timestamp, Version,
@@ -164,7 +164,7 @@ impl Raw {
         let mut headers = HeaderMap::new();
         let mut put = |name: &'static str, value: String| {
             if !value.contains(['\r', '\n']) {
-                headers.insert(name, value);
+                headers.insert(HeaderName::from_static(name), value);
             }
         };
         put(MESSAGE_ID, format!("{log}:{}", self.position));

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
 use async_nats::jetstream::context::{GetStreamErrorKind, PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::{self, stream};
+use async_nats::{HeaderMap, client};
 use schemas::Position;
 use uuid::Uuid;
 
@@ -31,6 +31,8 @@ pub(super) enum PublishError {
     NoStream,
     #[error("JetStream did not take an event")]
     Refused(#[source] jetstream::context::PublishError),
+    #[error("JetStream's word on the last event is not its word on those before")]
+    Unclear,
     #[error("JetStream does not answer")]
     JetStream(#[source] async_nats::Error),
 }
@@ -40,9 +42,13 @@ impl PublishError {
         Self::JetStream(error.into())
     }
 
-    /// Whether the message before was not the one we named.
+    /// Whether the message before was not the one we named, as far as we know.
     fn is_wrong_tip(&self) -> bool {
-        matches!(self, Self::Refused(error) if error.kind() == PublishErrorKind::WrongLastSequence)
+        match self {
+            Self::Refused(error) => error.kind() == PublishErrorKind::WrongLastSequence,
+            Self::Unclear => true,
+            Self::NoStream | Self::JetStream(_) => false,
+        }
     }
 }
 
@@ -77,6 +83,7 @@ pub(super) struct Outcome {
 
 /// Publishes into the stream of one log.
 pub(super) struct Publisher {
+    nats: async_nats::Client,
     context: jetstream::Context,
     log: String,
     /// The stream's last sequence number, where we know it: then every message names the one
@@ -91,15 +98,24 @@ pub(super) struct Publisher {
 /// An event that was sent.
 struct Waiting {
     row: Raw,
-    /// None if JetStream can never take it.
-    ack: Option<PublishAckFuture>,
+    word: Word,
+}
+
+/// What JetStream is to say of an event.
+enum Word {
+    /// It says whether it took this one, and with it every one that was sent before.
+    Asked(PublishAckFuture),
+    /// Nothing: a later one is asked about, which it takes only where it took this one.
+    Implied,
+    /// It can never take it.
+    Never,
 }
 
 impl Publisher {
     pub(super) fn new(nats: &async_nats::Client, log: &str) -> Self {
         let context = jetstream::ContextBuilder::new().timeout(ACK_WAIT_MAX).build(nats.clone());
         let (log, waiting) = (log.to_owned(), VecDeque::new());
-        Self { context, log, tip: None, tip_ahead: None, waiting }
+        Self { nats: nats.clone(), context, log, tip: None, tip_ahead: None, waiting }
     }
 
     /// Makes or updates the stream. The last event it holds, if it holds one of ours.
@@ -181,6 +197,9 @@ impl Publisher {
 
     /// Sends events without waiting in between, and then waits until JetStream has confirmed all
     /// that was sent but the last `open_max`, in order.
+    ///
+    /// Every event names the one before it, so JetStream's word on the last is its word on all, and
+    /// it is asked for no other. Where the one before is not known, each is asked about.
     pub(super) async fn publish(&mut self, rows: Vec<Raw>, mut open_max: usize) -> Outcome {
         let mut published = None;
         let mut result = self.send_all(rows).await;
@@ -209,15 +228,26 @@ impl Publisher {
         open_max: usize,
         published: &mut Option<Position>,
     ) -> Result<(), PublishError> {
-        while self.waiting.len() > open_max
-            && let Some(first) = self.waiting.front_mut()
-        {
-            if let Some(ack) = first.ack.take() {
-                let ack = ack.await?;
-                self.tip = (!ack.duplicate).then_some(ack.sequence);
-            }
-            *published = Some(first.row.position);
-            self.waiting.pop_front();
+        while self.waiting.len() > open_max {
+            let asked = self.waiting.iter_mut().enumerate().find_map(|(at, waiting)| {
+                matches!(waiting.word, Word::Asked(_))
+                    .then(|| (at, std::mem::replace(&mut waiting.word, Word::Implied)))
+            });
+            let last = match asked {
+                Some((at, Word::Asked(ack))) => {
+                    let ack = ack.await?;
+                    if ack.duplicate && at > 0 {
+                        return Err(PublishError::Unclear); // Somebody else sent it, behind whatever.
+                    }
+                    self.tip = (!ack.duplicate).then_some(ack.sequence);
+                    at
+                }
+                _ if self.waiting.iter().all(|waiting| matches!(waiting.word, Word::Never)) => {
+                    self.waiting.len() - 1
+                }
+                _ => return Err(PublishError::Unclear),
+            };
+            *published = self.waiting.drain(..=last).next_back().map(|last| last.row.position);
         }
         if self.waiting.is_empty() {
             self.tip_ahead = self.tip;
@@ -226,34 +256,46 @@ impl Publisher {
     }
 
     async fn send_all(&mut self, rows: Vec<Raw>) -> Result<(), PublishError> {
-        for row in rows {
-            let ack = self.send(&row, self.tip_ahead).await?;
-            self.tip_ahead = self.tip_ahead.map(|tip| tip + u64::from(ack.is_some()));
-            self.waiting.push_back(Waiting { row, ack });
+        let last = rows.len().saturating_sub(1);
+        for (at, row) in rows.into_iter().enumerate() {
+            let word = self.send(&row, at == last).await?;
+            let taken = u64::from(!matches!(word, Word::Never));
+            self.tip_ahead = self.tip_ahead.map(|tip| tip + taken);
+            self.waiting.push_back(Waiting { row, word });
         }
         Ok(())
     }
 
-    /// Sends one event; none if JetStream can never take it.
-    async fn send(
-        &self,
-        row: &Raw,
-        before: Option<u64>,
-    ) -> Result<Option<PublishAckFuture>, PublishError> {
+    /// Sends one event, and asks for JetStream's word where it is the `last`, or may be taken although
+    /// the one before was not.
+    async fn send(&self, row: &Raw, last: bool) -> Result<Word, PublishError> {
         let mut headers = row.headers(&self.log);
-        if let Some(before) = before {
+        if let Some(before) = self.tip_ahead {
             headers.insert(NATS_EXPECTED_LAST_SEQUENCE, before.to_string());
         }
-        let payload = row.payload.clone().into();
-        match self.context.publish_with_headers(row.subject(&self.log), headers, payload).await {
-            Ok(ack) => Ok(Some(ack)),
+        let (subject, payload) = (row.subject(&self.log), row.payload.clone().into());
+        if self.tip_ahead.is_some() && !last {
+            return match self.nats.publish_with_headers(subject, headers, payload).await {
+                Ok(()) => Ok(Word::Implied),
+                Err(error) if error.kind() == client::PublishErrorKind::MaxPayloadExceeded => {
+                    Ok(self.too_large(row))
+                }
+                Err(error) => Err(PublishError::other(error)),
+            };
+        }
+        match self.context.publish_with_headers(subject, headers, payload).await {
+            Ok(ack) => Ok(Word::Asked(ack)),
             Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                let position = row.position;
-                tracing::warn!(log = self.log, position, "too large for NATS: not published");
-                Ok(None)
+                Ok(self.too_large(row))
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn too_large(&self, row: &Raw) -> Word {
+        let position = row.position;
+        tracing::warn!(log = self.log, position, "too large for NATS: not published");
+        Word::Never
     }
 }
 

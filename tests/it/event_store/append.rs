@@ -52,6 +52,37 @@ async fn positions_have_no_gaps_whoever_writes() {
     second.end().await;
 }
 
+/// Each finds the place that it had in mind taken by the other.
+#[tokio::test]
+async fn lone_writers_that_take_turns_leave_no_gap() {
+    const MISPLACED: &str = "select count(*) from streams join (select stream_id, \
+        min(position) as low, max(position) as high from events group by stream_id) as found \
+        using (stream_id) where (first_position, last_position) <> (low, high)";
+    let (url, first) = log().await;
+    let second = Log::open(&url).await;
+    for _ in 0..5 {
+        let (one, other) = (order(), order());
+        for even in [0, 2, 4, 6] {
+            for (log, stream, expected) in [
+                (&first, one, even),
+                (&second, other, even),
+                (&second, one, even + 1),
+                (&first, other, even + 1),
+            ] {
+                let done = log.store.append(append(&[(stream, expected)], 1)).await.unwrap();
+                assert_eq!(done.version, expected + 1);
+            }
+        }
+    }
+    let all = whole(&first.store).await;
+    assert!(all.iter().map(|event| event.position).eq(1..=5 * 4 * 4));
+    assert!(all.is_sorted_by_key(|event| event.recorded_at));
+    let misplaced: i64 = sqlx::query_scalar(MISPLACED).fetch_one(first.store.pool()).await.unwrap();
+    assert_eq!(misplaced, 0);
+    first.end().await;
+    second.end().await;
+}
+
 #[tokio::test]
 async fn a_scan_gives_every_event_of_its_range_once_and_in_order() {
     const PAGE: usize = 4000;
