@@ -25,6 +25,7 @@ mod fold;
 #[cfg(test)]
 mod given;
 mod live;
+mod lookup;
 mod migrate;
 mod position;
 mod projection;
@@ -52,6 +53,7 @@ pub mod stock_level;
 
 pub use drift::{Detector, RATE_DEFAULT, RATE_MAX, describe as describe_metrics};
 pub use live::Live;
+pub use lookup::Lookup;
 pub use migrate::migrate;
 pub use position::{Freshness, Reached, WaitError, positions};
 pub use projection::{Keys, Projection};

@@ -5,13 +5,12 @@ use schemas::{
     Address, Category, Currency, Fact, Money, OrderId, Personal, Quantity, Recorded, Timestamp,
 };
 use serde::Serialize;
-use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::order_progress::{FulfilmentStatus, PaymentStatus, Progress, Status};
 use crate::projection::{Keys, Projection};
-use crate::row::{self, AsText};
+use crate::row::AsText;
 
 crate::table! {
     /// An order on its own page.
@@ -251,14 +250,6 @@ impl Projection for OrderDetail {
         };
         Some(Row { version: event.version, updated_at: event.recorded_at, ..row })
     }
-}
-
-/// One order.
-///
-/// # Errors
-/// Where the database is away.
-pub async fn get(pool: &PgPool, order: OrderId) -> Result<Option<Row>, sqlx::Error> {
-    row::get(pool, OrderDetail::NAME, order.uuid()).await
 }
 
 #[cfg(test)]

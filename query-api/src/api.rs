@@ -8,7 +8,8 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use event_store::{History, Vault, VaultError};
-use projections::{Freshness, WaitError};
+use projections::order_detail::OrderDetail;
+use projections::{Freshness, Lookup, WaitError};
 use schemas::{Personal, PersonalData};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
@@ -23,6 +24,8 @@ use crate::sse::Streams;
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) pool: PgPool,
+    /// What is asked for most, one by one.
+    pub(crate) orders: Arc<Lookup<OrderDetail>>,
     pub(crate) cursors: Cursors,
     pub(crate) history: History,
     pub(crate) streams: Streams,
@@ -81,9 +84,10 @@ impl Api {
         streams: Streams,
     ) -> Self {
         let freshness = Arc::new(Freshness::new(pool.clone()));
+        let orders = Arc::new(Lookup::new(pool.clone()));
         let history = History::new(pool.clone());
         let cursors = Cursors::new(cursor_secret.as_bytes());
-        Self { pool, cursors, history, streams, trust, vault, freshness }
+        Self { pool, orders, cursors, history, streams, trust, vault, freshness }
     }
 
     /// Waits until the read model `name` is as fresh as `wanted`, and says how fresh that is.

@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use projections::order_detail::{self, Quantities, Row};
+use projections::order_detail::{Quantities, Row};
 use projections::order_progress::{FulfilmentStatus, PaymentStatus, Status};
 use projections::order_timeline::{self, Data};
 use schemas::order::{CancelReason, Line, RejectReason, Shortage};
@@ -32,7 +32,7 @@ async fn one(
     wanted: Wanted,
 ) -> Result<Response, Problem> {
     let seen = api.fresh_row("order_detail", order.uuid(), &wanted).await?;
-    let row = order_detail::get(&api.pool, order).await.map_err(|error| database(&error))?;
+    let row = api.orders.get(order.uuid()).await.map_err(|error| database(&error))?;
     let Some(row) = row else { return Ok(missing(seen, "order")) };
     let address = api.open(&[&row.shipping_address.0]).await?.pop().flatten();
     // Erasing does not change the version, and nobody may go on with what they were told before.
