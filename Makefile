@@ -33,9 +33,10 @@ lint: ## Format, clippy, rustdoc: no warnings
 check: setup lint test ## What CI runs, but for the demo
 	./scripts/check-deploy.sh
 	./scripts/check-schemas.sh
+	./scripts/check-openapi.sh
 
-schemas: ## Write schemas/json and asyncapi.json from the code; REPLACE=TYPE if nobody has stored one
-	cargo run --locked --quiet --package waybill -- schemas write $(foreach type,$(REPLACE),--replace $(type))
+schemas: ## Write schemas/ from the code; REPLACE=TYPE if nobody has stored it, BREAK=1 if nobody calls it
+	cargo run --locked --quiet --package waybill -- schemas write $(foreach type,$(REPLACE),--replace $(type)) $(if $(BREAK),--breaking)
 
 bench: setup ## Ratios against pgbench in the same run; ROWS=append_64,… runs a part
 	cargo run --locked --release --package bench -- $(if $(ROWS),--rows $(ROWS))

@@ -1,4 +1,4 @@
-"""Checks the committed JSON Schemas with a validator that is not ours.
+"""Checks the committed JSON Schemas and OpenAPI documents with a validator that is not ours.
 
 Every schema must be one (2020-12), every golden file must fit its schema, and a golden file
 from which a required field is missing must not: a schema that takes anything proves nothing.
@@ -41,8 +41,44 @@ def check(kind: str, golden: Path, every: bool) -> int:
     return examples
 
 
+def check_api(path: Path) -> int:
+    """Checks every example of an OpenAPI document against the schema beside it."""
+    document = read(path)
+    examples = 0
+
+    def look(at: str, part) -> None:
+        nonlocal examples
+        if isinstance(part, list):
+            for index, item in enumerate(part):
+                look(f"{at}/{index}", item)
+        if not isinstance(part, dict):
+            return
+        if "schema" in part and ("example" in part or "examples" in part):
+            schema = {**part["schema"], "components": document["components"]}
+            Draft202012Validator.check_schema(schema)
+            validator = Draft202012Validator(schema, format_checker=FormatChecker())
+            told = [part["example"]] if "example" in part else []
+            told += [named["value"] for named in part.get("examples", {}).values()]
+            for example in told:
+                examples += 1
+                if part.get("in") and "integer" in str(schema.get("type")):
+                    example = int(example)
+                for error in validator.iter_errors(example):
+                    sys.exit(f"{path}: {at}: {error.json_path}: {error.message}")
+        for name, item in part.items():
+            if name not in ("schema", "example", "examples"):
+                look(f"{at}/{name}", item)
+
+    look("", document)
+    return examples
+
+
 events = check("events", GOLDEN, every=True)
 commands = check("commands", GOLDEN / "commands", every=False)
 if not events or not commands:
     sys.exit("there are no schemas")
+apis = [check_api(path) for path in sorted(Path("schemas/openapi").glob("*.json"))]
+if len(apis) != 2 or not all(apis):
+    sys.exit("there are no examples of the APIs")
 print(f"check-schemas: {events} events and {commands} commands fit their schemas")
+print(f"check-schemas: {sum(apis)} examples of the APIs fit their schemas")

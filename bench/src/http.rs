@@ -69,8 +69,18 @@ impl Connection {
 
 /// A `POST` of JSON under an idempotency key.
 pub(crate) fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
+    post_as("", path, key, body)
+}
+
+/// The header that brings a token.
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+/// The same with further headers.
+fn post_as(headers: &str, path: &str, key: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nHost: bench\r\n{headers}Content-Type: application/json\r\n\
          Idempotency-Key: \"{key}\"\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
@@ -90,7 +100,7 @@ pub(crate) fn get_after(path: &str, position: &str) -> Vec<u8> {
 /// The body of an order of two lines.
 pub(crate) const ORDER: &str = r#"{"customer":"usr_0197b0c0000070008000000000000001","lines":[{"sku":"mug-blue","title":"Mug, blue","quantity":2,"unit_price":{"amount":1250,"currency":"EUR"}},{"sku":"tea-green","title":"Green tea, 100 g","quantity":1,"unit_price":{"amount":890,"currency":"EUR"}}],"shipping_address":{"name":"Ada Example","line1":"Hauptstrasse 1","city":"Berlin","postal_code":"10115","country":"DE"},"payment_method":"pm_card_visa"}"#;
 
-/// Orders placed a second over `connections` connections.
+/// Orders placed a second over `connections` connections, by whoever `token` speaks for.
 ///
 /// # Errors
 /// The first answer that is not 201.
@@ -98,9 +108,13 @@ pub(crate) async fn order_rate(
     address: SocketAddr,
     connections: usize,
     seconds: u64,
+    token: Option<&str>,
 ) -> Result<f64> {
+    let authorization: Arc<str> = token.map_or_else(String::new, bearer).into();
     let run = schemas::Ids::system().next();
-    let order = move |number, count| post("/v1/orders", &format!("{run}-{number}-{count}"), ORDER);
+    let order = move |number, count| {
+        post_as(&authorization, "/v1/orders", &format!("{run}-{number}-{count}"), ORDER)
+    };
     rate(address, connections, seconds, 201, order).await
 }
 

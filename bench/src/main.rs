@@ -6,6 +6,7 @@
 
 #![expect(clippy::float_arithmetic, reason = "rates and ratios for people, no money")]
 
+mod access;
 mod append;
 mod contention;
 mod flow;
@@ -34,13 +35,14 @@ use report::Row;
 use rows::Bench;
 
 /// Every row of a run, in the order in which it is measured.
-const ROWS: [&str; 19] = [
+const ROWS: [&str; 20] = [
     "append_1_latency",
     "append_16",
     "append_64",
     "append_1024",
     "append_batch_100",
     "post_orders_64_naive",
+    "post_orders_secured",
     "hot_sku",
     "visible_p50",
     "visible_p99",

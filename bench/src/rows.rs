@@ -14,8 +14,8 @@ use waybill::embedded::Servers;
 use crate::log::Log;
 use crate::report::{Row, Turns};
 use crate::{
-    Cli, append, contention, flow, fulfilment, http, large, memory, naive, pgbench, queries,
-    reading, rebuild, relaying,
+    Cli, access, append, contention, flow, fulfilment, http, large, memory, naive, pgbench,
+    queries, reading, rebuild, relaying,
 };
 
 /// Orders placed one after the other in a turn to see how soon they are visible.
@@ -94,6 +94,7 @@ impl<'a> Bench<'a> {
             "append_1024" => self.append(name, 1024, 64).await,
             "append_batch_100" => self.batches(name).await,
             "post_orders_64_naive" => self.post_orders(name).await,
+            "post_orders_secured" => self.post_orders_secured(name).await,
             "hot_sku" => self.hot_sku(name).await,
             "visible_p50" => Ok(self.visibility(name).await?.0),
             "visible_p99" => Ok(self.visibility(name).await?.1),
@@ -168,10 +169,25 @@ impl<'a> Bench<'a> {
         let seconds = self.turn_s().into();
         let mut turns = Turns::default();
         for _ in 0..TURNS {
-            let plain = http::order_rate(naive, 64, seconds).await?;
-            turns.add(http::order_rate(address, 64, seconds).await?, plain);
+            let plain = http::order_rate(naive, 64, seconds, None).await?;
+            turns.add(http::order_rate(address, 64, seconds, None).await?, plain);
         }
         Ok(turns.row(name, "orders/s", "an axum handler that does one plain insert, pool of 32"))
+    }
+
+    /// The same route behind its gate: a token with a signature, a scope, and a rate.
+    async fn post_orders_secured(&mut self, name: &'static str) -> Result<Row> {
+        let open = self.serve(command_api::router(self.written.command_api())).await?;
+        let (gate, token) = access::gate()?;
+        let secured = command_api::Config { gate, ..self.written.command_api() };
+        let secured = self.serve(command_api::router(secured)).await?;
+        let seconds = self.turn_s().into();
+        let mut turns = Turns::default();
+        for _ in 0..TURNS {
+            let plain = http::order_rate(open, 64, seconds, None).await?;
+            turns.add(http::order_rate(secured, 64, seconds, Some(&token)).await?, plain);
+        }
+        Ok(turns.row(name, "orders/s", "the same route with the gate off"))
     }
 
     async fn hot_sku(&self, name: &'static str) -> Result<Row> {
@@ -380,7 +396,7 @@ fn query_api(log: &Log) -> Result<query_api::Config> {
         vault: log.vault.clone(),
         ids: Ids::system(),
         cursor_secret: "bench".to_owned(),
-        operator_token: None,
+        gate: web::Gate::off(web::Caller::new("bench", None, &[])),
         streams,
     })
 }

@@ -8,6 +8,13 @@ use serde::Serialize;
 use web::headers::IDEMPOTENT_REPLAYED;
 use web::{CommitPosition, ETag, Json};
 
+/// The headers of an answer that something was done.
+pub(crate) const DONE: [&str; 2] = ["ETag", "Commit-Position"];
+/// The headers of an answer that there is something new.
+pub(crate) const CREATED: [&str; 3] = ["ETag", "Commit-Position", "Location"];
+/// The headers of an answer that something is under way.
+pub(crate) const ACCEPTED: [&str; 4] = ["ETag", "Commit-Position", "Location", "Retry-After"];
+
 /// An answer with `ETag` and `Commit-Position`.
 #[derive(Debug)]
 pub(crate) struct Answer<B> {

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::FromRef;
 use axum::http::{HeaderValue, StatusCode};
 use event_store::{AppendError, Error, ExecuteError, Refused, Store, Vault, VaultError};
-use schemas::{Clock, CustomerId, Personal, PersonalData, StreamId, Version};
+use schemas::{Clock, CustomerId, Fact, OrderId, Personal, PersonalData, StreamId, Version, order};
 use uuid::Uuid;
 use web::headers::IDEMPOTENT_REPLAYED;
-use web::{Problem, Trust};
+use web::{Caller, Problem};
 
 use crate::signature::Secret;
 
@@ -21,7 +20,6 @@ struct Inner {
     store: Store,
     vault: Vault,
     clock: Clock,
-    trust: Trust,
     payment_secret: Secret,
     carrier_secret: Secret,
 }
@@ -31,11 +29,10 @@ impl Api {
         store: Store,
         vault: Vault,
         clock: Clock,
-        trust: Trust,
         payment_secret: Secret,
         carrier_secret: Secret,
     ) -> Self {
-        Self(Arc::new(Inner { store, vault, clock, trust, payment_secret, carrier_secret }))
+        Self(Arc::new(Inner { store, vault, clock, payment_secret, carrier_secret }))
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -79,9 +76,23 @@ impl Api {
     }
 }
 
-impl FromRef<Api> for Trust {
-    fn from_ref(api: &Api) -> Self {
-        api.0.trust.clone()
+impl Api {
+    /// Whether the caller may know of the order: customers only of their own.
+    ///
+    /// # Errors
+    /// 404 where they may not, which is what they are told of orders that are not there.
+    pub(crate) async fn owned(&self, caller: &Caller, order: OrderId) -> Result<(), Problem> {
+        let Some(customer) = caller.customer::<CustomerId>()? else { return Ok(()) };
+        let first = self.0.store.read_stream(order.stream(), 0, 1).await;
+        let first = first.map_err(|error| problem(error.into(), NOWHERE))?;
+        match first.first().map(|event| &event.fact) {
+            Some(Fact::Order(order::Event::Placed { customer: owner, .. }))
+                if *owner == customer =>
+            {
+                Ok(())
+            }
+            _ => Err(Problem::not_found("there is no such order")),
+        }
     }
 }
 

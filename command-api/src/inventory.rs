@@ -1,27 +1,45 @@
 //! Stock: goods are announced, come in, and are counted again.
 
 use aggregates::inventory::Inventory;
-use axum::Router;
 use axum::extract::State;
-use axum::routing::post;
+use schemars::JsonSchema;
 use schemas::inventory::Command;
 use schemas::{Quantity, Sku, Text, Version};
 use serde::{Deserialize, Serialize};
-use web::{Json, PathId, Problem};
+use serde_json::{Value, json};
+use web::{Access, Json, Operation, PathId, Problem, Routes};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, DONE};
 use crate::execute::{Api, NOWHERE, Pointer, problem};
 use crate::post::Post;
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/stock/{sku}/expect", post(expect))
-        .route("/v1/stock/{sku}/receive", post(receive))
-        .route("/v1/stock/{sku}/adjust", post(adjust))
+pub(crate) fn routes() -> Routes<Api> {
+    let announced = json!({ "quantity": 100, "reference": "PO-1007" });
+    let expected = operation("expect", "expectStock", "Announce goods, or take that back")
+        .body::<Expect>(announced.clone())
+        .refuses(409, &["too_many_announced"])
+        .refuses(422, &["too_many_expected"]);
+    let received = operation("receive", "receiveStock", "Goods came in")
+        .body::<Receive>(announced)
+        .refuses(422, &["stock_overflow"]);
+    let adjusted = operation("adjust", "adjustStock", "Somebody counted again")
+        .body::<Adjust>(json!({ "delta": -2, "reason": "broken" }))
+        .refuses(409, &["insufficient_stock", "stock_overflow"]);
+    Routes::new().route(expected, expect).route(received, receive).route(adjusted, adjust)
+}
+
+fn operation(verb: &str, id: &'static str, summary: &'static str) -> Operation {
+    let changed: Value =
+        json!({ "sku": "mug", "version": 2, "links": { "self": "/v1/stock/mug" } });
+    let path = format!("/v1/stock/{{sku}}/{verb}");
+    Operation::post(path, id, Access::Staff("stock:write"), summary)
+        .path::<Sku>("sku", "mug")
+        .command()
+        .answers::<Changed>(200, "It is done.", &DONE, changed)
 }
 
 /// The body of `POST /v1/stock/{sku}/expect`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Expect {
     /// How many are still to come; 0 where nothing is any more.
@@ -31,7 +49,7 @@ struct Expect {
 }
 
 /// The body of `POST /v1/stock/{sku}/receive`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Receive {
     quantity: Quantity,
@@ -41,7 +59,7 @@ struct Receive {
 }
 
 /// The body of `POST /v1/stock/{sku}/adjust`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Adjust {
     /// How many more, or fewer.
@@ -50,14 +68,14 @@ struct Adjust {
 }
 
 /// How much there is now is the query API's to tell.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Changed {
     sku: Sku,
     version: Version,
     links: Links,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Links {
     #[serde(rename = "self")]
     stock: String,

@@ -10,6 +10,7 @@
 //! [`Inbox`].
 
 mod answer;
+mod examples;
 mod execute;
 mod inbox;
 mod inventory;
@@ -27,11 +28,13 @@ use std::fmt;
 use axum::Router;
 use event_store::{Store, Vault};
 use schemas::{Clock, Ids};
-use web::{Edge, Trust};
+use serde_json::Value;
+use web::{Edge, Gate, Operation, Routes};
 
 pub use inbox::Inbox;
 
 use execute::Api;
+pub use order::IMPORT;
 
 /// What the command API needs.
 #[derive(Clone)]
@@ -44,10 +47,8 @@ pub struct Config {
     pub clock: Clock,
     /// Where request ids come from.
     pub ids: Ids,
-    /// The token of callers that may say when an order was placed; none: nobody may.
-    pub import_token: Option<String>,
-    /// The token of operators, who may act on parked streams and sagas; none: nobody may.
-    pub operator_token: Option<String>,
+    /// Who may call, and how often.
+    pub gate: Gate,
     /// What the payment provider signs its webhooks with.
     pub payment_webhook_secret: String,
     /// What the carrier signs its webhooks with.
@@ -64,22 +65,39 @@ impl fmt::Debug for Config {
 
 /// The command API, ready to be served.
 pub fn router(config: Config) -> Router {
-    let Config { store, vault, clock, ids, health, .. } = config;
-    let operators = parked::Operators::new(store.clone(), clock, config.operator_token.as_deref());
+    let Config { store, vault, clock, ids, gate, health, .. } = config;
     let api = Api::new(
         store,
         vault,
         clock,
-        Trust::new(config.import_token.as_deref()),
         signature::Secret::new(&config.payment_webhook_secret),
         signature::Secret::new(&config.carrier_webhook_secret),
     );
-    let routes = Router::new()
+    let edge = Edge::new(health, move || ids.next());
+    web::edge(routes().with_state(&api), Edge { gate, document: Some(document()), ..edge })
+}
+
+/// What is to be known of every route.
+#[must_use]
+pub fn operations() -> Vec<Operation> {
+    routes().operations().cloned().collect()
+}
+
+fn routes() -> Routes<Api> {
+    Routes::new()
         .merge(order::routes())
         .merge(inventory::routes())
         .merge(shipping::routes())
         .merge(payment::routes())
-        .with_state(api)
-        .merge(parked::routes().merge(saga::routes()).with_state(operators));
-    web::edge(routes, Edge::new(health, move || ids.next()))
+        .merge(saga::routes())
+        .merge(parked::routes())
+}
+
+/// The `OpenAPI` document.
+#[must_use]
+pub fn document() -> Value {
+    let description = "Everything that changes something. Commands are named by an \
+                       Idempotency-Key, so that they can be sent again; their answers name the \
+                       position of the log that a query can wait for.";
+    web::openapi::document("Waybill: commands", description, routes().operations())
 }

@@ -1,28 +1,81 @@
 //! Orders: place and cancel.
 
 use aggregates::order::Order;
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
 use chrono::SubsecRound as _;
+use schemars::JsonSchema;
 use schemas::order::{CancelReason, Command, Line};
 use schemas::{Address, CustomerId, Money, OrderId, Text, Timestamp, Version};
 use serde::{Deserialize, Serialize};
-use web::{Caller, Json, LargeJson, PathId, Problem};
+use serde_json::json;
+use web::{Access, Caller, Json, LargeJson, Operation, PathId, Problem, Routes};
 
-use crate::answer::Answer;
+use crate::answer::{ACCEPTED, Answer, CREATED};
+use crate::examples::{ORDER, PAYMENT, SAGA};
 use crate::execute::{Api, NOWHERE, problem};
 use crate::post::Post;
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/orders", post(place))
-        .route("/v1/orders/{order_id}/cancel", post(cancel))
+/// What callers may be granted who know better when an order was placed.
+pub const IMPORT: &str = "orders:import";
+
+const WRITE: Access = Access::Customers("orders:write");
+
+pub(crate) fn routes() -> Routes<Api> {
+    let links = json!({
+        "self": format!("/v1/orders/{ORDER}"), "events": format!("/v1/orders/{ORDER}/events"),
+        "saga": format!("/v1/sagas/{SAGA}"), "payment": format!("/v1/payments/{PAYMENT}"),
+    });
+    let total = json!({ "amount": 2500, "currency": "EUR" });
+    let place_order = Operation::post("/v1/orders", "placeOrder", WRITE, "Place an order")
+        .command()
+        .body::<Place>(json!({
+            "customer": "usr_0197b0c0000070008000000000000001",
+            "lines": [{ "sku": "mug", "title": "A mug", "quantity": 2,
+                        "unit_price": { "amount": 1250, "currency": "EUR" } }],
+            "shipping_address": { "name": "Ada Example", "line1": "Hauptstrasse 1",
+                                  "city": "Berlin", "postal_code": "10115", "country": "DE" },
+            "payment_method": "pm_card_visa",
+        }))
+        .answers::<Placed>(
+            201,
+            "The order is placed; a saga sees it through.",
+            &CREATED,
+            json!({
+                "id": ORDER, "version": 1, "status": "pending", "payment_status": "none",
+                "fulfilment_status": "unfulfilled",
+                "totals": { "subtotal": total, "grand": total }, "links": links,
+            }),
+        )
+        .refuses(409, &["already_placed"])
+        .refuses(
+            422,
+            &[
+                "empty_order",
+                "too_many_lines",
+                "negative_price",
+                "currency_mismatch",
+                "money_overflow",
+            ],
+        );
+    let path = "/v1/orders/{order_id}/cancel";
+    let cancel_order = Operation::post(path, "cancelOrder", WRITE, "Ask for an order to be undone")
+        .path::<OrderId>("order_id", ORDER)
+        .command()
+        .body::<Cancel>(json!({ "reason": "customer" }))
+        .answers::<CancelPending>(
+            202,
+            "It is being undone; the saga tells what came of it.",
+            &ACCEPTED,
+            json!({ "id": ORDER, "version": 3, "status": "cancel_pending", "saga_id": SAGA,
+                        "links": links }),
+        )
+        .refuses(409, &["use_return"]);
+    Routes::new().route(place_order, place).route(cancel_order, cancel)
 }
 
 /// The body of `POST /v1/orders`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Place {
     customer: CustomerId,
@@ -30,12 +83,12 @@ struct Place {
     shipping_address: Address,
     /// The payment provider's token, as `pm_card_visa`.
     payment_method: Text,
-    /// For imports: when it was placed. Only trusted callers may say so.
+    /// For imports: when it was placed. Needs the scope `orders:import`.
     #[serde(skip_serializing_if = "Option::is_none")]
     placed_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Placed {
     id: OrderId,
     version: Version,
@@ -46,13 +99,13 @@ struct Placed {
     links: Links,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Totals {
     subtotal: Money,
     grand: Money,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Links {
     #[serde(rename = "self")]
     order: String,
@@ -78,6 +131,7 @@ async fn place(
     asked: Post,
     LargeJson(body): LargeJson<Place>,
 ) -> Result<Answer<Placed>, Problem> {
+    for_oneself(&asked.caller, body.customer)?;
     let placed_at = placed_at(body.placed_at, &asked.caller, api.clock().now())?;
     let order = OrderId::derive(asked.command_id.uuid(), "order");
     let meta = asked.meta(&body, order.uuid(), placed_at)?;
@@ -100,6 +154,19 @@ async fn place(
     Ok(Answer::created(done, placed.links.order.clone(), placed))
 }
 
+/// Customers order for themselves.
+fn for_oneself(caller: &Caller, customer: CustomerId) -> Result<(), Problem> {
+    if caller.customer::<CustomerId>()?.is_none_or(|own| own == customer) {
+        return Ok(());
+    }
+    let detail = "the token is of another customer";
+    Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).with_error(
+        "#/customer",
+        "forbidden",
+        "name the customer of the token",
+    ))
+}
+
 /// When the order was placed: now, unless a trusted caller knows better.
 fn placed_at(
     given: Option<Timestamp>,
@@ -108,10 +175,10 @@ fn placed_at(
 ) -> Result<Timestamp, Problem> {
     match given {
         None => Ok(now),
-        Some(_) if !caller.trusted => Err(Problem::new(
+        Some(_) if !caller.may(IMPORT) => Err(Problem::new(
             StatusCode::FORBIDDEN,
             "forbidden",
-            "only trusted callers may say when an order was placed",
+            "only who is granted orders:import may say when an order was placed",
         )
         .with_error("#/placed_at", "forbidden", "leave it out")),
         Some(at) if at > now => {
@@ -149,13 +216,13 @@ fn pointer(code: &str, command: &Command) -> Option<String> {
 }
 
 /// The body of `POST /v1/orders/{order_id}/cancel`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Cancel {
     reason: CancelReason,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct CancelPending {
     id: OrderId,
     version: Version,
@@ -172,6 +239,7 @@ async fn cancel(
     PathId(order): PathId<OrderId>,
     Json(body): Json<Cancel>,
 ) -> Result<Answer<CancelPending>, Problem> {
+    api.owned(&asked.caller, order).await?;
     let meta = asked.meta(&body, order.uuid(), api.clock().now())?;
     let command = Command::RequestCancellation { reason: body.reason };
     let done = api.store().execute::<Order>(&[order.stream()], &command, &meta).await;

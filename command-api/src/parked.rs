@@ -2,59 +2,45 @@
 //!
 //! Both may be sent again: what was asked for once is not asked for twice by it.
 
-use std::fmt;
-
-use axum::Router;
-use axum::extract::{FromRef, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
-use event_store::Store;
 use event_store::parked::{self, Action, By, Extent, Fingerprint, RATE_MAX, Selection};
-use schemas::{Clock, Text};
+use schemars::JsonSchema;
+use schemas::Text;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
-use web::{Json, Operator, PathId, Problem, Trust};
+use web::{Access, Json, Operation, PathId, Problem, Routes};
 
-use crate::execute::{NOWHERE, problem};
+use crate::execute::{Api, NOWHERE, problem};
 
 /// Streams a second that are tried again, unless another rate is asked for.
 const RATE_DEFAULT: u16 = 10;
 
-/// The state of these routes: whom they believe differs from the others'.
-#[derive(Clone)]
-pub(crate) struct Operators {
-    pub(crate) store: Store,
-    pub(crate) clock: Clock,
-    trust: Trust,
+/// The fingerprint of a cause in examples.
+const CAUSE: &str = "00c0ffee00c0ffee";
+
+pub(crate) fn routes() -> Routes<Api> {
+    let about = |dry_run| json!({ "streams": 3, "events": 7, "dry_run": dry_run });
+    let retried = operation("retry", "retryParked", "Try parked streams again")
+        .body::<Asked>(json!({ "actor": "Ada", "reason": "deployed 1.2", "rate": 10 }))
+        .answers::<Answer>(200, "So much it would be about.", &[], about(true))
+        .answers::<Answer>(202, "The workers take them up again.", &[], about(false));
+    let dropped = operation("drop", "dropParked", "Leave the events of parked streams out")
+        .body::<Asked>(json!({ "actor": "Ada", "reason": "nobody needs them" }))
+        .answers::<Answer>(200, "They are left out, or would be.", &[], about(false));
+    Routes::new().route(retried, retry).route(dropped, drop)
 }
 
-impl Operators {
-    pub(crate) fn new(store: Store, clock: Clock, token: Option<&str>) -> Self {
-        Self { store, clock, trust: Trust::operators(token) }
-    }
-}
-
-impl fmt::Debug for Operators {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Operators").finish_non_exhaustive()
-    }
-}
-
-impl FromRef<Operators> for Trust {
-    fn from_ref(operators: &Operators) -> Self {
-        operators.trust.clone()
-    }
-}
-
-pub(crate) fn routes() -> Router<Operators> {
-    Router::new()
-        .route("/v1/parked/{fingerprint}/retry", post(retry))
-        .route("/v1/parked/{fingerprint}/drop", post(drop))
+fn operation(verb: &str, id: &'static str, summary: &'static str) -> Operation {
+    let path = format!("/v1/parked/{{fingerprint}}/{verb}");
+    Operation::post(path, id, Access::Staff("ops:write"), summary)
+        .path::<Fingerprint>("fingerprint", CAUSE)
 }
 
 /// Which of the cause's streams, who says so, and why.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     actor: Text,
@@ -71,7 +57,7 @@ struct Asked {
 }
 
 /// How much it is about.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Answer {
     streams: i64,
     events: i64,
@@ -79,8 +65,7 @@ struct Answer {
 }
 
 async fn retry(
-    _: Operator,
-    State(operators): State<Operators>,
+    State(api): State<Api>,
     PathId(fingerprint): PathId<Fingerprint>,
     Json(asked): Json<Asked>,
 ) -> Result<Response, Problem> {
@@ -89,12 +74,11 @@ async fn retry(
         let detail = format!("from 1 to {RATE_MAX} streams a second");
         return Err(Problem::invalid_field("#/rate", "out_of_range", detail));
     }
-    act(&operators, fingerprint, asked, Action::Retry { rate }).await
+    act(&api, fingerprint, asked, Action::Retry { rate }).await
 }
 
 async fn drop(
-    _: Operator,
-    State(operators): State<Operators>,
+    State(api): State<Api>,
     PathId(fingerprint): PathId<Fingerprint>,
     Json(asked): Json<Asked>,
 ) -> Result<Response, Problem> {
@@ -102,11 +86,11 @@ async fn drop(
         let detail = "events are dropped at once";
         return Err(Problem::invalid_field("#/rate", "not_allowed", detail));
     }
-    act(&operators, fingerprint, asked, Action::Drop).await
+    act(&api, fingerprint, asked, Action::Drop).await
 }
 
 async fn act(
-    operators: &Operators,
+    api: &Api,
     fingerprint: Fingerprint,
     Asked { actor, reason, consumer, key, dry_run, .. }: Asked,
     action: Action,
@@ -114,7 +98,7 @@ async fn act(
     let consumer = consumer.map(|name| name.as_str().to_owned());
     let selection = Selection { fingerprint, consumer, key };
     let by = By { actor: actor.as_str().into(), reason: reason.as_str().into() };
-    let extent = parked::act(operators.store.pool(), &selection, action, &by, dry_run).await;
+    let extent = parked::act(api.store().pool(), &selection, action, &by, dry_run).await;
     let Extent { streams, events } = extent.map_err(|error| problem(error.into(), NOWHERE))?;
     if streams == 0 {
         return Err(Problem::not_found("nothing is parked for that cause: see GET /v1/parked"));

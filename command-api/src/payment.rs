@@ -1,19 +1,19 @@
 //! Payments: another card, and what the provider sends word of.
 
 use aggregates::payment::Payment;
-use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::routing::post;
 use event_store::Meta;
+use schemars::JsonSchema;
 use schemas::payment::{Command, ProviderStatus};
 use schemas::{CommandId, OrderId, PaymentId, Text, Version};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::{Uuid, uuid};
-use web::{Json, PathId, Problem, RawBody, RequestContext};
+use web::{Access, Json, Operation, PathId, Problem, RawBody, RequestContext, Routes};
 
-use crate::answer::Answer;
+use crate::answer::{ACCEPTED, Answer};
+use crate::examples::{ORDER, PAYMENT};
 use crate::execute::{Api, NOWHERE, problem};
 use crate::post::{Post, request_hash};
 use crate::signature;
@@ -22,21 +22,39 @@ use crate::webhook::{self, Heard};
 /// What the ids of the provider's notices are derived from.
 const NOTICES: Uuid = uuid!("b7f3a6de-2d0b-4b57-8a0e-0c9f5d4c1e03");
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/orders/{order_id}/payment-method", post(replace_method))
-        .route("/v1/webhooks/payments", post(notice))
+pub(crate) fn routes() -> Routes<Api> {
+    let path = "/v1/orders/{order_id}/payment-method";
+    let write = Access::Customers("orders:write");
+    let replaced = Operation::post(path, "replacePaymentMethod", write, "Pay with another card")
+        .path::<OrderId>("order_id", ORDER)
+        .command()
+        .body::<ReplaceMethod>(json!({ "payment_method": "pm_card_mastercard" }))
+        .answers::<Replaced>(
+            202,
+            "It is tried; the payment tells what came of it.",
+            &ACCEPTED,
+            json!({ "order_id": ORDER, "payment_id": PAYMENT, "version": 4 }),
+        )
+        .refuses(409, &["method_not_wanted"]);
+    let summary = "Word from the payment provider, signed with Stripe-Signature";
+    let heard = webhook::operation("/v1/webhooks/payments", "hearPaymentProvider", summary)
+        .body::<Notice>(json!({
+            "id": "evt_1", "type": "payment_intent.succeeded",
+            "data": { "object": { "id": "pi_1", "status": "succeeded",
+                                  "metadata": { "payment_id": PAYMENT } } },
+        }));
+    Routes::new().route(replaced, replace_method).route(heard, notice)
 }
 
 /// The body of `POST /v1/orders/{order_id}/payment-method`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ReplaceMethod {
     /// The payment provider's token, as `pm_card_visa`.
     payment_method: Text,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Replaced {
     order_id: OrderId,
     payment_id: PaymentId,
@@ -52,6 +70,7 @@ async fn replace_method(
     PathId(order): PathId<OrderId>,
     Json(body): Json<ReplaceMethod>,
 ) -> Result<Answer<Replaced>, Problem> {
+    api.owned(&asked.caller, order).await?;
     let meta = asked.meta(&body, order.uuid(), api.clock().now())?;
     let (payment, method) = (order.payment(), body.payment_method);
     let command = Command::ReplaceMethod { method };
@@ -62,7 +81,7 @@ async fn replace_method(
 }
 
 /// A notice in the provider's own words; what we do not use is left out.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Notice {
     id: Text,
     #[serde(rename = "type")]
@@ -70,13 +89,13 @@ struct Notice {
     data: Data,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Data {
     object: Object,
 }
 
 /// A payment intent, a charge, or something we know nothing of.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Object {
     #[serde(default)]
     id: Option<String>,

@@ -1,13 +1,13 @@
 //! What every POST brings besides its body: who asks, under which key, of which version.
 
-use axum::extract::{FromRef, FromRequestParts, MatchedPath};
+use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::request::Parts;
 use event_store::Meta;
 use schemas::{CommandId, Timestamp, Version};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::{Uuid, uuid};
-use web::{Caller, IdempotencyKey, IfMatch, Problem, RequestContext, Trust};
+use web::{Caller, IdempotencyKey, IfMatch, Problem, RequestContext};
 
 /// What the ids of commands that came over HTTP are derived from.
 const REQUESTS: Uuid = uuid!("0d6f3a52-1c1e-4f0b-8c54-2b7f6c1f9a30");
@@ -26,10 +26,7 @@ pub(crate) struct Post {
     traceparent: Option<String>,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Post
-where
-    Trust: FromRef<S>,
-{
+impl<S: Send + Sync> FromRequestParts<S> for Post {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -39,7 +36,7 @@ where
         let Ok(context) = RequestContext::from_request_parts(parts, state).await;
         let route = parts.extensions.get::<MatchedPath>();
         let route = route.map_or_else(String::new, |route| route.as_str().to_owned());
-        let (principal, method, path) = (&caller.principal, &parts.method, parts.uri.path());
+        let (principal, method, path) = (caller.principal(), &parts.method, parts.uri.path());
         let name = format!("{principal}|{method}|{route}|{path}|{key}");
         Ok(Self {
             command_id: CommandId::derive(REQUESTS, &name),
@@ -63,7 +60,7 @@ impl Post {
         correlation_id: Uuid,
         occurred_at: Timestamp,
     ) -> Result<Meta, Problem> {
-        let actor = if self.caller.trusted { &*self.caller.principal } else { "customer" };
+        let actor = if self.caller.is_customer() { "customer" } else { &**self.caller.principal() };
         Ok(Meta {
             command_id: self.command_id,
             request_hash: request_hash(&self.route, body)

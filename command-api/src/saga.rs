@@ -3,40 +3,77 @@
 //! Whoever acts has looked: `If-Match` names the version of the saga that they saw.
 
 use ::saga::{Act, Outcome};
-use axum::Router;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
-use axum::routing::post;
+use schemars::JsonSchema;
 use schemas::saga::Verb;
 use schemas::{SagaId, Text, Version};
 use serde::{Deserialize, Serialize};
-use web::{Json, Operator, PathId, Problem};
+use serde_json::{Value, json};
+use web::{Access, Json, Operation, PathId, Problem, Routes};
 
-use crate::answer::Answer;
-use crate::execute::{NOWHERE, problem};
-use crate::parked::Operators;
+use crate::answer::{Answer, DONE};
+use crate::examples::SAGA;
+use crate::execute::{Api, NOWHERE, problem};
 use crate::post::Post;
 
-pub(crate) fn routes() -> Router<Operators> {
-    Verb::ALL.into_iter().fold(Router::new(), |router, verb| {
+pub(crate) fn routes() -> Routes<Api> {
+    Verb::ALL.into_iter().fold(Routes::new(), |routes, verb| {
         let handler =
-            move |operator: Operator,
-                  state: State<Operators>,
-                  asked: Versioned,
-                  saga: PathId<SagaId>,
-                  body: Json<Body>| act(verb, operator, state, asked, saga, body);
-        router.route(&format!("/v1/sagas/{{saga_id}}/{}", verb.as_str()), post(handler))
+            move |state: State<Api>, asked: Versioned, saga: PathId<SagaId>, body: Json<Body>| {
+                act(verb, state, asked, saga, body)
+            };
+        routes.route(operation(verb), handler)
     })
+}
+
+fn operation(verb: Verb) -> Operation {
+    let (name, summary) = match verb {
+        Verb::Retry => ("retrySaga", "Send the step that it is parked at again"),
+        Verb::Resume => ("resumeSaga", "Let it go on where it was"),
+        Verb::Skip => ("skipSagaStep", "Leave a step out"),
+        Verb::SetOutcome => ("setSagaOutcome", "Say what came of a step"),
+        Verb::Compensate => ("compensateSaga", "Give back what was taken"),
+        Verb::Abandon => ("abandonSaga", "End it as it is"),
+    };
+    let links = json!({ "self": format!("/v1/sagas/{SAGA}"),
+                        "journal": format!("/v1/sagas/{SAGA}/journal") });
+    let acted = json!({ "id": SAGA, "version": 19, "verb": verb.as_str(), "links": links });
+    let path = format!("/v1/sagas/{{saga_id}}/{}", verb.as_str());
+    Operation::post(path, name, Access::Staff("ops:write"), summary)
+        .path::<SagaId>("saga_id", SAGA)
+        .command()
+        .body::<Body>(example(verb))
+        .answers::<Acted>(200, "It is done.", &DONE, acted)
+        .refuses(409, &["not_parked", "verb_not_legal", "still_held", "journal_unreadable"])
+        .refuses(422, &["step_not_legal", "outcome_not_legal"])
+        .refuses(428, &["precondition_required"])
+}
+
+/// A body that the verb takes.
+fn example(verb: Verb) -> Value {
+    let mut body = json!({ "actor": "Ada", "reason": "the bank called" });
+    match verb {
+        Verb::Retry | Verb::Resume | Verb::Compensate => {}
+        Verb::Skip => body["step"] = json!("return_money"),
+        Verb::SetOutcome => {
+            body["step"] = json!("return_money");
+            body["outcome"] = json!("done");
+            body["evidence"] = json!("transfer 4711");
+        }
+        Verb::Abandon => body["force"] = json!(true),
+    }
+    body
 }
 
 /// A request that says which version it is about.
 struct Versioned(Post);
 
-impl FromRequestParts<Operators> for Versioned {
+impl FromRequestParts<Api> for Versioned {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &Operators) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
         if !parts.headers.contains_key(header::IF_MATCH) {
             let detail = "send the ETag of the saga as you saw it as If-Match";
             let status = StatusCode::PRECONDITION_REQUIRED;
@@ -47,7 +84,7 @@ impl FromRequestParts<Operators> for Versioned {
 }
 
 /// Who does it, why, and what about.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Body {
     actor: Text,
@@ -66,7 +103,7 @@ struct Body {
     force: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Acted {
     id: SagaId,
     version: Version,
@@ -74,7 +111,7 @@ struct Acted {
     links: Links,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Links {
     #[serde(rename = "self")]
     saga: String,
@@ -83,18 +120,17 @@ struct Links {
 
 async fn act(
     verb: Verb,
-    _: Operator,
-    State(operators): State<Operators>,
+    State(api): State<Api>,
     Versioned(asked): Versioned,
     PathId(saga): PathId<SagaId>,
     Json(body): Json<Body>,
 ) -> Result<Answer<Acted>, Problem> {
     body.check(verb)?;
-    let store = &operators.store;
+    let store = api.store();
     let begun = ::saga::begun(store, saga).await;
     let begun = begun.map_err(|error| problem(error.into(), NOWHERE))?;
     let begun = begun.ok_or_else(|| Problem::not_found("there is no such saga"))?;
-    let meta = asked.meta(&body, begun.key, operators.clock.now())?;
+    let meta = asked.meta(&body, begun.key, api.clock().now())?;
     let done = ::saga::act(store, &begun, body.act(verb), &meta).await;
     let done = done.map_err(|error| problem(error, &pointer))?;
     let links =

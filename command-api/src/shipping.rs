@@ -1,20 +1,23 @@
 //! Fulfilment orders: the warehouse packs and hands over, the carrier reports.
 
 use aggregates::shipping::Shipping;
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::routing::post;
 use chrono::SubsecRound as _;
 use event_store::Meta;
+use schemars::JsonSchema;
 use schemas::shipping::{Command, Scan, Trouble};
 use schemas::{CommandId, FulfilmentId, Text, Timestamp, Version};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::{Uuid, uuid};
-use web::{Json, OptionalJson, PathId, Problem, RawBody, RequestContext};
+use web::{
+    Access, Json, Operation, OptionalJson, PathId, Problem, RawBody, RequestContext, Routes,
+};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, DONE};
+use crate::examples::FULFILMENT;
 use crate::execute::{Api, NOWHERE, problem};
 use crate::post::{Post, request_hash};
 use crate::signature;
@@ -23,19 +26,38 @@ use crate::webhook::{self, Heard};
 /// What the ids of the carrier's notices are derived from.
 const NOTICES: Uuid = uuid!("5c0b3f1a-7a0e-4a55-9f0c-7b1b1b6f4d02");
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/fulfilment-orders/{fulfilment_id}/pack", post(pack))
-        .route("/v1/fulfilment-orders/{fulfilment_id}/hand-over", post(hand_over))
-        .route("/v1/webhooks/carrier", post(notice))
+pub(crate) fn routes() -> Routes<Api> {
+    let packed = operation("pack", "packFulfilmentOrder", "The goods are packed");
+    let handed_over =
+        operation("hand-over", "handOverFulfilmentOrder", "The carrier took the parcel")
+            .refuses(409, &["not_packed", "not_released", "no_label"]);
+    let summary = "Word from the carrier, signed with X-Hmac-Signature";
+    let heard =
+        webhook::operation("/v1/webhooks/carrier", "hearCarrier", summary).body::<Notice>(json!({
+            "id": "evt_1", "description": "tracker.updated",
+            "created_at": "2026-11-23T04:00:00Z",
+            "result": { "status": "delivered", "reference": FULFILMENT,
+                        "tracking_details": [{ "datetime": "2026-11-23T03:00:00Z" }] },
+        }));
+    Routes::new().route(packed, pack).route(handed_over, hand_over).route(heard, notice)
+}
+
+fn operation(verb: &str, id: &'static str, summary: &'static str) -> Operation {
+    let path = format!("/v1/fulfilment-orders/{{fulfilment_id}}/{verb}");
+    Operation::post(path, id, Access::Staff("shipments:write"), summary)
+        .path::<FulfilmentId>("fulfilment_id", FULFILMENT)
+        .command()
+        .optional_body::<Nothing>(json!({}))
+        .answers::<Changed>(200, "It is done.", &DONE, json!({ "id": FULFILMENT, "version": 3 }))
+        .refuses(409, &["cancelled"])
 }
 
 /// A body with nothing in it.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Changed {
     id: FulfilmentId,
     version: Version,
@@ -77,7 +99,7 @@ async fn change(
 }
 
 /// A notice in the carrier's own words; what we do not use is left out.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Notice {
     id: Text,
     description: String,
@@ -86,7 +108,7 @@ struct Notice {
     result: Tracker,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Tracker {
     #[serde(default)]
     status: Option<String>,
@@ -98,7 +120,7 @@ struct Tracker {
     tracking_details: Vec<Detail>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Detail {
     #[serde(default)]
     datetime: Option<String>,

@@ -1,18 +1,29 @@
 //! How webhooks are answered: 200 unless sending them again may help.
 
 use event_store::{AppendError, Done, ExecuteError};
+use schemars::JsonSchema;
 use serde::Serialize;
-use web::{Json, Problem};
+use serde_json::json;
+use web::{Access, Json, Operation, Problem};
 
 use crate::execute::{NOWHERE, problem};
 
 /// The answer to a webhook.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Heard {
     received: bool,
 }
 
 const HEARD: Json<Heard> = Json(Heard { received: true });
+
+/// What all webhooks have in common.
+pub(crate) fn operation(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
+    let heard = json!({ "received": true });
+    Operation::post(path, id, Access::Signature, summary)
+        .answers::<Heard>(200, "Heard; it need not be sent again.", &[], heard)
+        .refuses(401, &["signature_invalid"])
+        .refuses(503, &["contended"])
+}
 
 /// It is not about anything of ours.
 pub(crate) fn ignored(sender: &'static str, notice: &str, why: &str) -> Json<Heard> {

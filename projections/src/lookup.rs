@@ -65,9 +65,9 @@ impl<P: Projection<Row: Clone>> Lookup<P> {
                     _looking = self.looking.lock() => self.look_up().await?,
                 }
             };
-            match answer {
-                Ok(row) => return row.map_err(sqlx::Error::Protocol),
-                Err(_) => {} // Whoever looked for us went away: once more.
+            // An error says that whoever looked for us went away: once more.
+            if let Ok(row) = answer {
+                return row.map_err(sqlx::Error::Protocol);
             }
         }
     }

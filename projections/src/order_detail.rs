@@ -192,7 +192,7 @@ pub enum Goods {
 ///
 /// Those that are ordered are open, reserved, shipped or cancelled; those that are delivered have
 /// been shipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Quantities {
     /// Wanted by the customer.
     pub ordered: u32,

@@ -53,9 +53,9 @@ crate::table! {
 }
 
 /// The data of an event: JSON that is passed on as it is. A column of type `json`.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, schemars::JsonSchema)]
 #[serde(transparent)]
-pub struct Data(pub Box<RawValue>);
+pub struct Data(#[schemars(with = "serde_json::Value")] pub Box<RawValue>);
 
 impl PartialEq for Data {
     fn eq(&self, other: &Self) -> bool {

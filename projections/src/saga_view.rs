@@ -25,7 +25,7 @@ words! {
 }
 
 /// Something that the saga asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Step {
     /// Its name.
     pub step: String,
@@ -48,7 +48,7 @@ pub struct Step {
 }
 
 /// A time at which the saga wants to be woken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Timer {
     /// Its name.
     pub name: String,
@@ -59,7 +59,7 @@ pub struct Timer {
 }
 
 /// Why the saga cannot go on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Parked {
     /// Why.
     pub reason: String,

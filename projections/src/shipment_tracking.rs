@@ -58,7 +58,7 @@ words! {
 }
 
 /// What the carrier saw, and when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Sighting {
     /// What.
     pub scan: Scan,

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use crate::{checkpoint, registry};
 
 /// How one read model stands.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Status {
     /// Its name.
     pub name: &'static str,
@@ -32,7 +32,7 @@ pub struct Status {
 }
 
 /// How one part of a read model stands.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Worker {
     /// Which slices, as `0-511`.
     pub slices: String,

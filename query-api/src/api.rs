@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRef, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use event_store::{History, Vault, VaultError};
 use projections::order_detail::OrderDetail;
 use projections::{Freshness, Lookup, WaitError};
-use schemas::{Personal, PersonalData};
+use schemars::JsonSchema;
+use schemas::{CustomerId, Fact, OrderId, Personal, PersonalData, order};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use uuid::Uuid;
 use web::{
-    Cursors, ETag, IfNoneMatch, Json, MinPosition, Prefer, Problem, ProjectionPosition, Trust,
+    Caller, Cursors, ETag, IfNoneMatch, Json, MinPosition, Prefer, Problem, ProjectionPosition,
 };
 
 use crate::sse::Streams;
@@ -29,7 +30,6 @@ pub(crate) struct Api {
     pub(crate) cursors: Cursors,
     pub(crate) history: History,
     pub(crate) streams: Streams,
-    trust: Trust,
     vault: Vault,
     freshness: Arc<Freshness>,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Wanted {
 }
 
 /// A filter that is either asked for, as `true`, or left out.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 pub(crate) enum Yes {
     #[serde(rename = "true")]
     Yes,
@@ -62,12 +62,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
     }
 }
 
-impl FromRef<Api> for Trust {
-    fn from_ref(api: &Api) -> Self {
-        api.trust.clone()
-    }
-}
-
 impl Wanted {
     /// The same, as though nothing were known yet.
     pub(crate) fn anew(self) -> Self {
@@ -76,18 +70,12 @@ impl Wanted {
 }
 
 impl Api {
-    pub(crate) fn new(
-        pool: PgPool,
-        vault: Vault,
-        cursor_secret: &str,
-        trust: Trust,
-        streams: Streams,
-    ) -> Self {
+    pub(crate) fn new(pool: PgPool, vault: Vault, cursor_secret: &str, streams: Streams) -> Self {
         let freshness = Arc::new(Freshness::new(pool.clone()));
         let orders = Arc::new(Lookup::new(pool.clone()));
         let history = History::new(pool.clone());
         let cursors = Cursors::new(cursor_secret.as_bytes());
-        Self { pool, orders, cursors, history, streams, trust, vault, freshness }
+        Self { pool, orders, cursors, history, streams, vault, freshness }
     }
 
     /// Waits until the read model `name` is as fresh as `wanted`, and says how fresh that is.
@@ -135,6 +123,18 @@ impl Api {
 }
 
 impl Api {
+    /// Whether the caller may know of the order: customers only of their own. The log says whose
+    /// it is, however far the read models are.
+    pub(crate) async fn owns(&self, caller: &Caller, order: OrderId) -> Result<bool, Problem> {
+        let Some(customer) = caller.customer::<CustomerId>()? else { return Ok(true) };
+        let first = self.history.read_stream(order.stream(), 0, 1).await;
+        let first = first.map_err(|error| log(&error))?;
+        Ok(match first.first().map(|event| &event.fact) {
+            Some(Fact::Order(order::Event::Placed { customer: owner, .. })) => *owner == customer,
+            _ => false,
+        })
+    }
+
     /// Opens personal data; none where the person was erased. What does not open for another
     /// reason is a fault, and never taken for erased.
     pub(crate) async fn open<T: PersonalData>(
@@ -181,6 +181,14 @@ pub(crate) fn versioned<T: Serialize>(
         return (StatusCode::NOT_MODIFIED, seen, ETag(version), ()).into_response();
     }
     (seen, ETag(version), Json(body)).into_response()
+}
+
+/// Customers know of themselves, and of nobody else: 404.
+pub(crate) fn oneself(caller: &Caller, customer: CustomerId) -> Result<(), Problem> {
+    if caller.customer::<CustomerId>()?.is_none_or(|own| own == customer) {
+        return Ok(());
+    }
+    Err(Problem::not_found("there is no such customer"))
 }
 
 /// 404, also with the position: what is missing may only be too new.

@@ -10,6 +10,7 @@
 
 mod api;
 mod customer;
+mod examples;
 mod follow;
 mod health;
 mod listing;
@@ -33,8 +34,9 @@ use std::fmt;
 use axum::Router;
 use event_store::Vault;
 use schemas::Ids;
+use serde_json::Value;
 use sqlx::PgPool;
-use web::{Edge, Trust};
+use web::{Edge, Gate, Operation, Routes};
 
 use api::Api;
 pub use pool::pool;
@@ -52,8 +54,8 @@ pub struct Config {
     pub ids: Ids,
     /// What cursors are sealed with. All processes that answer the same clients share it.
     pub cursor_secret: String,
-    /// The token of operators, who may look into streams; none: nobody may.
-    pub operator_token: Option<String>,
+    /// Who may call, and how often.
+    pub gate: Gate,
     /// What is told as it happens; its [`Follower`] runs beside the router.
     pub streams: Streams,
 }
@@ -66,10 +68,29 @@ impl fmt::Debug for Config {
 
 /// The query API, ready to be served.
 pub fn router(config: Config) -> Router {
-    let Config { pool, vault, ids, cursor_secret, operator_token, streams } = config;
-    let trust = Trust::operators(operator_token.as_deref());
-    let checks = health::checks(pool.clone());
-    let routes = Router::new()
+    let Config { pool, vault, ids, cursor_secret, gate, streams } = config;
+    let edge = Edge::new(health::checks(pool.clone()), move || ids.next());
+    let routes = routes().with_state(&Api::new(pool, vault, &cursor_secret, streams));
+    web::edge(routes, Edge { gate, document: Some(document()), ..edge })
+}
+
+/// What is to be known of every route.
+#[must_use]
+pub fn operations() -> Vec<Operation> {
+    routes().operations().cloned().collect()
+}
+
+/// The `OpenAPI` document.
+#[must_use]
+pub fn document() -> Value {
+    let description = "Everything that reads. Answers tell how much of the log they have seen, \
+                       and may be asked to have seen a position: the one that a command was \
+                       answered with.";
+    web::openapi::document("Waybill: queries", description, routes().operations())
+}
+
+fn routes() -> Routes<Api> {
+    Routes::new()
         .merge(order_list::routes())
         .merge(customer::routes())
         .merge(order::routes())
@@ -82,8 +103,6 @@ pub fn router(config: Config) -> Router {
         .merge(parked::routes())
         .merge(stream::routes())
         .merge(log_events::routes())
-        .with_state(Api::new(pool, vault, &cursor_secret, trust, streams));
-    web::edge(routes, Edge::new(checks, move || ids.next()))
 }
 
 #[cfg(test)]
@@ -97,13 +116,26 @@ mod tests {
 
     use super::*;
 
+    fn issuer() -> web::Issuer {
+        web::Issuer::new(&[7; 32], "https://id.example", "waybill").unwrap()
+    }
+
+    /// A token with every scope, of staff or of a customer.
+    fn token(customer: Option<&str>) -> String {
+        let operations = operations();
+        let scopes: Vec<_> =
+            operations.iter().filter_map(|operation| operation.access().scope()).collect();
+        let expires_at = i64::MAX / 2;
+        issuer().issue(&web::Grant { subject: "ada", customer, scopes: &scopes, expires_at })
+    }
+
     /// Asks a query API whose database is nowhere.
     async fn ask(path: &str, headers: &[(&str, &str)]) -> (u16, String) {
         let (status, problem) = problem(path, headers).await;
         (status, problem["code"].as_str().unwrap_or_default().to_owned())
     }
 
-    async fn problem(path: &str, headers: &[(&str, &str)]) -> (u16, serde_json::Value) {
+    async fn problem(path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
         let pool = PgPoolOptions::new()
             .acquire_timeout(std::time::Duration::from_millis(100))
             .connect_lazy("postgres://nobody@127.0.0.1:1/nowhere")
@@ -112,15 +144,21 @@ mod tests {
         let master = MasterKey::generate(chance).parse().unwrap();
         let vault = Vault::new(pool.clone(), MasterKeys::new(master, Vec::new()), chance);
         let (streams, _) = Streams::new(pool.clone(), StreamLimits::default());
+        let keys = web::Keys::Fixed(web::KeySet::parse(&issuer().key_set()).unwrap());
+        let now = std::sync::Arc::new(|| 0);
+        let tokens = web::Tokens::new("https://id.example", "waybill", keys, now);
         let config = Config {
             streams,
             pool,
             vault,
             ids: Ids::system(),
             cursor_secret: "secret".to_owned(),
-            operator_token: Some("operator".to_owned()),
+            gate: Gate::new(tokens, web::Rates::default()),
         };
         let mut request = Request::get(path);
+        if !headers.iter().any(|(name, _)| *name == "authorization") {
+            request = request.header("authorization", format!("Bearer {}", token(None)));
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -187,8 +225,6 @@ mod tests {
             ("/v1/payments/x", 400, "invalid_id"),
             ("/v1/sagas/x", 400, "invalid_id"),
             ("/v1/nothing", 404, "not_found"),
-            (&format!("/v1/streams/order/{digits}"), 401, "unauthorised"),
-            ("/v1/events/stream", 401, "unauthorised"),
         ] {
             assert_eq!(ask(path, &[]).await, (status, code.to_owned()), "{path}");
         }
@@ -239,7 +275,7 @@ mod tests {
             (format!("{order}?limit=0"), "invalid_parameter"),
             (format!("{order}?limit=201"), "invalid_parameter"),
         ] {
-            let answer = ask(&path, &[("authorization", "Bearer operator")]).await;
+            let answer = ask(&path, &[]).await;
             assert_eq!(answer, (400, code.to_owned()), "{path}");
         }
     }
@@ -247,7 +283,6 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_followed_is_refused_before_anything_is_read() {
         let events = format!("/v1/orders/ord_{}/events", "0".repeat(32));
-        let operator = ("authorization", "Bearer operator");
         for (path, last, code) in [
             (events.clone(), "-1", "invalid_header"),
             (events.clone(), "x", "invalid_header"),
@@ -257,13 +292,37 @@ mod tests {
             ("/v1/events/stream?filter[context]=weather".to_owned(), "1", "invalid_parameter"),
             ("/v1/events/stream?filter[colour]=red".to_owned(), "1", "invalid_parameter"),
         ] {
-            let headers = [operator, ("accept", "text/event-stream"), ("last-event-id", last)];
+            let headers = [("accept", "text/event-stream"), ("last-event-id", last)];
             assert_eq!(ask(&path, &headers).await, (400, code.to_owned()), "{path} {last}");
         }
-        let headers = [operator, ("accept", "text/event-stream")];
+        let headers = [("accept", "text/event-stream")];
         for path in [&events, "/v1/events/stream"] {
             assert_eq!(ask(path, &headers).await.0, 503, "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_for_customers_is_refused_before_anything_is_read() {
+        let (own, other) = (format!("usr_{}", "0".repeat(32)), format!("usr_{}", "1".repeat(32)));
+        let bearer = format!("Bearer {}", token(Some(&own)));
+        for (path, status) in [
+            ("/v1/orders".to_owned(), 503),
+            (format!("/v1/orders?filter[customer]={own}"), 503),
+            (format!("/v1/orders?filter[customer]={other}"), 404),
+            ("/v1/orders?filter[sku]=mug".to_owned(), 403),
+            ("/v1/orders?filter[q]=mug".to_owned(), 403),
+            (format!("/v1/customers/{own}"), 503),
+            (format!("/v1/customers/{other}"), 404),
+            (format!("/v1/customers/{other}/orders"), 404),
+            ("/v1/payments".to_owned(), 403),
+            ("/v1/sagas".to_owned(), 403),
+            ("/v1/shipments".to_owned(), 403),
+        ] {
+            let answer = ask(&path, &[("authorization", &bearer)]).await;
+            assert_eq!(answer.0, status, "{path}: {answer:?}");
+        }
+        let nobody = format!("Bearer {}", token(Some("ada")));
+        assert_eq!(ask("/v1/orders", &[("authorization", &nobody)]).await.0, 401);
     }
 
     #[tokio::test]

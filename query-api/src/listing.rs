@@ -176,7 +176,7 @@ impl<R: Placed> Cut<R> {
 /// and newest first is what is usual.
 macro_rules! sorted {
     ($ascending:literal, $descending:literal) => {
-        #[derive(Debug, Clone, Copy, Default, ::serde::Deserialize)]
+        #[derive(Debug, Clone, Copy, Default, ::serde::Deserialize, ::schemars::JsonSchema)]
         enum Sorted {
             #[serde(rename = $ascending)]
             Ascending,
@@ -217,7 +217,7 @@ where
 }
 
 /// A day in UTC, written as `2026-11-23`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub(crate) struct Day(pub(crate) NaiveDate);
 
 impl Day {

@@ -1,28 +1,33 @@
 //! `GET /v1/events/stream`: the whole log as server-sent events; for operators.
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::get;
 use event_store::{Error, History, Stored};
+use schemars::JsonSchema;
 use schemas::{Category, Position, StreamId};
 use serde::{Deserialize, Deserializer, Serialize, de};
-use web::{LastEventId, Operator, Peer, Problem, Query};
+use serde_json::json;
+use web::{Access, Caller, LastEventId, Operation, Problem, Query, Routes};
 
 use crate::api::{Api, log};
 use crate::follow::{PAGE_EVENTS, Page, Source, Told};
 use crate::sse;
 use crate::stream::Entry;
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new().route("/v1/events/stream", get(follow))
+pub(crate) fn routes() -> Routes<Api> {
+    let read = Access::Staff("ops:read");
+    let told = Operation::get("/v1/events/stream", "followLog", read, "The log as it happens")
+        .query::<Filter>(&json!({ "filter[context]": "order" }))
+        .tells_events("id: 81234\nevent: order.confirmed.v1\ndata: {\"position\":81234}\n\n");
+    Routes::new().route(told, follow)
 }
 
 /// Which events are asked for; all of them where nothing is said.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Filter {
     #[serde(rename = "filter[context]", default, deserialize_with = "context")]
+    #[schemars(with = "Option<String>")]
     context: Option<Category>,
     /// With its version, as `order.placed.v1`.
     #[serde(rename = "filter[type]")]
@@ -38,13 +43,12 @@ fn context<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Category
 
 /// From the head of the log, or where the caller left off.
 async fn follow(
-    _: Operator,
+    caller: Caller,
     State(api): State<Api>,
     Query(filter): Query<Filter>,
     LastEventId(after): LastEventId,
-    peer: Peer,
 ) -> Result<Response, Problem> {
-    let slot = api.streams.slot(peer)?;
+    let slot = api.streams.slot(&caller)?;
     let hub = &api.streams.log;
     let after = match after {
         Some(after) => after,

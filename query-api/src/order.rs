@@ -1,39 +1,83 @@
 //! `GET /v1/orders/{order_id}` and its events.
 
-use axum::Router;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use projections::order_detail::{Quantities, Row};
 use projections::order_progress::{FulfilmentStatus, PaymentStatus, Status};
 use projections::order_timeline::{self, Data};
+use schemars::JsonSchema;
 use schemas::order::{CancelReason, Line, RejectReason, Shortage};
 use schemas::{
     Address, Category, CommandId, CustomerId, EventId, FulfilmentId, Money, OrderId, PaymentId,
     Position, SagaId, Timestamp, Version,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use uuid::Uuid;
-use web::{PathId, Problem, Query};
+use web::{Access, Caller, Operation, Page, PathId, Problem, Query, Routes};
 
 use crate::api::{Api, Wanted, database, missing, versioned};
+use crate::examples::{AT, CUSTOMER, LISTED, ORDER, PAYMENT, SAGA, address, euro, event, page};
 use crate::listing::Walk;
 use crate::order_events::{self, Followed};
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/orders/{order_id}", get(one))
-        .route("/v1/orders/{order_id}/events", get(events))
+const READ: Access = Access::Customers("orders:read");
+
+pub(crate) fn routes() -> Routes<Api> {
+    let shown = Operation::get("/v1/orders/{order_id}", "getOrder", READ, "An order")
+        .path::<OrderId>("order_id", ORDER)
+        .fresh()
+        .answers_versioned::<Detail>("The order.", example());
+    let path = "/v1/orders/{order_id}/events";
+    let mut entry = event();
+    entry["subject"] = json!(ORDER);
+    entry["data"] = json!({});
+    let told = Operation::get(path, "getOrderEvents", READ, "Everything that happened about it")
+        .path::<OrderId>("order_id", ORDER)
+        .query::<Part>(&json!({ "limit": 50 }))
+        .paged()
+        .fresh()
+        .answers::<Page<Entry>>(200, "The timeline, oldest first.", &LISTED, page(&entry))
+        .tells_events("id: 81234\nevent: order.confirmed.v1\ndata: {\"position\":81234}\n\n");
+    Routes::new().route(shown, one).route(told, events)
+}
+
+fn example() -> Value {
+    json!({
+        "id": ORDER, "version": 2, "customer": CUSTOMER, "status": "confirmed",
+        "payment_status": "authorised", "fulfilment_status": "unfulfilled",
+        "lines": [{
+            "sku": "mug", "title": "A mug", "quantity": 2, "unit_price": euro(1250),
+            "total": euro(2500),
+            "quantities": { "ordered": 2, "open": 0, "reserved": 2, "shipped": 0, "delivered": 0,
+                            "cancelled": 0 },
+        }],
+        "shipping_address": address(), "shipping_address_erased": false,
+        "payment_method": "pm_card_visa",
+        "totals": { "subtotal": euro(2500), "grand": euro(2500), "captured": euro(0),
+                    "refunded": euro(0) },
+        "reject_reason": null, "short": [], "cancel_reason": null, "tracking_code": null,
+        "placed_at": AT, "confirmed_at": AT, "shipped_at": null, "delivered_at": null,
+        "closed_at": null, "updated_at": AT,
+        "links": {
+            "self": format!("/v1/orders/{ORDER}"), "events": format!("/v1/orders/{ORDER}/events"),
+            "shipments": format!("/v1/orders/{ORDER}/shipments"),
+            "saga": format!("/v1/sagas/{SAGA}"), "payment": format!("/v1/payments/{PAYMENT}"),
+        },
+    })
 }
 
 async fn one(
     State(api): State<Api>,
+    caller: Caller,
     PathId(order): PathId<OrderId>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
+    let own = caller.customer::<CustomerId>()?;
     let seen = api.fresh_row("order_detail", order.uuid(), &wanted).await?;
     let row = api.orders.get(order.uuid()).await.map_err(|error| database(&error))?;
-    let Some(row) = row else { return Ok(missing(seen, "order")) };
+    let theirs = |row: &Row| own.is_none_or(|own| own == CustomerId::new(row.customer));
+    let Some(row) = row.filter(theirs) else { return Ok(missing(seen, "order")) };
     let address = api.open(&[&row.shipping_address.0]).await?.pop().flatten();
     // Erasing does not change the version, and nobody may go on with what they were told before.
     let wanted = if address.is_none() { wanted.anew() } else { wanted };
@@ -41,7 +85,7 @@ async fn one(
 }
 
 /// An order on its own page.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Detail {
     id: OrderId,
     version: Version,
@@ -71,7 +115,7 @@ struct Detail {
     links: Links,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Priced {
     #[serde(flatten)]
     line: Line,
@@ -79,7 +123,7 @@ struct Priced {
     quantities: Quantities,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Totals {
     subtotal: Money,
     grand: Money,
@@ -87,7 +131,7 @@ struct Totals {
     refunded: Money,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Links {
     #[serde(rename = "self")]
     order: String,
@@ -150,7 +194,7 @@ impl Detail {
 }
 
 /// Which part of an order's history is asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Part {
     limit: Option<u32>,
@@ -173,6 +217,7 @@ impl Part {
 /// The timeline: a page of it, or as server-sent events where the caller asks for those.
 async fn events(
     State(api): State<Api>,
+    caller: Caller,
     OriginalUri(uri): OriginalUri,
     PathId(order): PathId<OrderId>,
     Query(part): Query<Part>,
@@ -181,11 +226,14 @@ async fn events(
 ) -> Result<Response, Problem> {
     if let Some(following) = followed {
         part.refuse()?;
-        return order_events::follow(&api, order, following, &wanted).await;
+        return order_events::follow(&api, &caller, order, following, &wanted).await;
     }
     let binding = format!("events {order}");
     let walk = Walk::<Position>::asked(&api, binding, part.limit, part.cursor.as_deref())?;
     let seen = api.fresh("order_timeline", &wanted).await?;
+    if !api.owns(&caller, order).await? {
+        return Ok(missing(seen, "order"));
+    }
     let after = walk.after().copied();
     let rows = order_timeline::list(&api.pool, order, after.unwrap_or_default(), walk.rows()).await;
     let rows = rows.map_err(|error| database(&error))?;
@@ -197,7 +245,7 @@ async fn events(
 }
 
 /// One event about an order.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Entry {
     position: Position,
     id: EventId,

@@ -9,7 +9,7 @@ use event_store::Error;
 use projections::order_timeline::{self, News, Row};
 use schemas::{OrderId, Position};
 use sqlx::PgPool;
-use web::{AcceptsEvents, LastEventId, Peer, Problem};
+use web::{AcceptsEvents, Caller, LastEventId, Problem};
 
 use crate::api::{Api, Wanted, missing};
 use crate::follow::{PAGE_EVENTS, Page, Source, Told};
@@ -19,7 +19,6 @@ use crate::{api, sse};
 /// How an order is followed, if that is what the caller asks for.
 pub(crate) struct Following {
     after: Option<Position>,
-    peer: Peer,
 }
 
 /// [`Following`] where `Accept` asks for it.
@@ -34,20 +33,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Followed {
             return Ok(Self(None));
         }
         let LastEventId(after) = LastEventId::from_request_parts(parts, state).await?;
-        let Ok(peer) = Peer::from_request_parts(parts, state).await;
-        Ok(Self(Some(Following { after, peer })))
+        Ok(Self(Some(Following { after })))
     }
 }
 
 /// Tells what happens about an order, from its beginning or where the caller left off.
 pub(crate) async fn follow(
     api: &Api,
+    caller: &Caller,
     order: OrderId,
-    Following { after, peer }: Following,
+    Following { after }: Following,
     wanted: &Wanted,
 ) -> Result<Response, Problem> {
-    let slot = api.streams.slot(peer)?;
+    let slot = api.streams.slot(caller)?;
     let seen = api.fresh("order_timeline", wanted).await?;
+    if !api.owns(caller, order).await? {
+        return Ok(missing(seen, "order"));
+    }
     let mut reader = api.streams.reader(&api.streams.timeline, order, after.unwrap_or_default());
     let found = reader.begin().await.map_err(|error| api::log(&error))?;
     let known = found || {

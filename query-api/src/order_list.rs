@@ -1,36 +1,55 @@
 //! `GET /v1/orders` and `GET /v1/customers/{customer_id}/orders`: lists of orders, filtered, sorted
 //! and paged.
 
-use axum::Router;
 use axum::extract::{OriginalUri, State};
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use axum::routing::get;
 use projections::order_progress::{FulfilmentStatus, PaymentStatus, Status};
 use projections::order_search::{self, Search};
 use projections::order_sku;
 use projections::order_summary::{self, Filter, Row};
+use schemars::JsonSchema;
 use schemas::{CustomerId, Money, OrderId, Sku, Timestamp, Version};
 use serde::{Deserialize, Serialize};
-use web::{PathId, Problem, Query};
+use serde_json::json;
+use web::{Access, Caller, Operation, Page, PathId, Problem, Query, Routes};
 
-use crate::api::{Api, Wanted, database};
+use crate::api::{Api, Wanted, database, oneself};
+use crate::examples::{AT, CUSTOMER, LISTED, ORDER, euro, page};
 use crate::listing::{Day, Listing, sorted, words};
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/orders", get(all))
-        .route("/v1/customers/{customer_id}/orders", get(of_customer))
+pub(crate) fn routes() -> Routes<Api> {
+    let listed = operation("/v1/orders", "listOrders", "Orders, newest first");
+    let path = "/v1/customers/{customer_id}/orders";
+    let theirs = operation(path, "listCustomerOrders", "Orders of a customer, newest first")
+        .path::<CustomerId>("customer_id", CUSTOMER);
+    Routes::new().route(listed, all).route(theirs, of_customer)
+}
+
+fn operation(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
+    let row = json!({
+        "id": ORDER, "version": 2, "customer": CUSTOMER, "status": "confirmed",
+        "payment_status": "authorised", "fulfilment_status": "unfulfilled", "line_count": 1,
+        "totals": { "grand": euro(2500), "captured": euro(0), "refunded": euro(0) },
+        "placed_at": AT, "updated_at": AT, "links": { "self": format!("/v1/orders/{ORDER}") },
+    });
+    Operation::get(path, id, Access::Customers("orders:read"), summary)
+        .query::<Asked>(&json!({ "filter[status]": "pending,confirmed", "limit": 50,
+                                 "sort": "-placed_at", "filter[day]": "2026-11-23" }))
+        .paged()
+        .fresh()
+        .answers::<Page<Summary>>(200, "A page of orders.", &LISTED, page(&row))
 }
 
 /// What may be asked of the list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     #[serde(rename = "filter[customer]")]
     customer: Option<CustomerId>,
     /// One or several, with commas between them.
     #[serde(rename = "filter[status]", default, deserialize_with = "words")]
+    #[schemars(with = "Option<String>")]
     statuses: Vec<Status>,
     #[serde(rename = "filter[sku]")]
     sku: Option<Sku>,
@@ -60,6 +79,18 @@ enum Way {
 }
 
 impl Asked {
+    /// What a caller may see of it: customers their own orders, which they cannot search.
+    fn by(mut self, caller: &Caller) -> Result<Self, Problem> {
+        let Some(own) = caller.customer::<CustomerId>()? else { return Ok(self) };
+        if self.sku.is_some() || self.text.is_some() {
+            let detail = "customers filter by status and time";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
+        }
+        oneself(caller, self.customer.unwrap_or(own))?;
+        self.customer = Some(own);
+        Ok(self)
+    }
+
     /// The filters that a cursor belongs to, in one spelling.
     fn binding(&self) -> String {
         let Self { customer, statuses, sku, text, day, placed_from, placed_before, .. } = self;
@@ -109,15 +140,17 @@ impl Asked {
 
 async fn all(
     State(api): State<Api>,
+    caller: Caller,
     OriginalUri(uri): OriginalUri,
     Query(asked): Query<Asked>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
-    list(&api, &uri, asked, &wanted).await
+    list(&api, &uri, asked.by(&caller)?, &wanted).await
 }
 
 async fn of_customer(
     State(api): State<Api>,
+    caller: Caller,
     OriginalUri(uri): OriginalUri,
     PathId(customer): PathId<CustomerId>,
     Query(asked): Query<Asked>,
@@ -127,7 +160,8 @@ async fn of_customer(
         let detail = "the path names the customer already";
         return Err(Problem::invalid_parameter("filter[customer]", "not_combinable", detail));
     }
-    list(&api, &uri, Asked { customer: Some(customer), ..asked }, &wanted).await
+    let asked = Asked { customer: Some(customer), ..asked };
+    list(&api, &uri, asked.by(&caller)?, &wanted).await
 }
 
 async fn list(api: &Api, uri: &Uri, asked: Asked, wanted: &Wanted) -> Result<Response, Problem> {
@@ -153,7 +187,7 @@ async fn list(api: &Api, uri: &Uri, asked: Asked, wanted: &Wanted) -> Result<Res
 }
 
 /// An order in a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Summary {
     id: OrderId,
     version: Version,
@@ -168,14 +202,14 @@ struct Summary {
     links: Links,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Totals {
     grand: Money,
     captured: Money,
     refunded: Money,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Links {
     #[serde(rename = "self")]
     order: String,

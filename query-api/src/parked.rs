@@ -1,17 +1,18 @@
 //! What consumers have parked, for operators: `GET /v1/parked` by cause, `/v1/parked/{fingerprint}`
 //! the streams of one, and `/v1/parked/acts` what people did about them.
 
-use axum::Router;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use event_store::parked::{self, Act, Fingerprint, Group, Parked, Place};
+use schemars::JsonSchema;
 use schemas::{Position, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
-use web::{Operator, Page, PathId, Problem, Query};
+use web::{Access, Operation, Page, PathId, Problem, Query, Routes};
 
 use crate::api::{Api, log};
+use crate::examples::{AT, BARE, page};
 use crate::listing::Walk;
 
 /// What cursors of the streams of a cause are bound to, with the cause behind it.
@@ -20,15 +21,39 @@ const STREAMS: &str = "parked ";
 /// What cursors of the acts are bound to.
 const ACTS: &str = "parked acts";
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/parked", get(groups))
-        .route("/v1/parked/acts", get(acts))
-        .route("/v1/parked/{fingerprint}", get(streams))
+const READ: Access = Access::Staff("ops:read");
+
+/// A fingerprint in examples.
+const CAUSE: &str = "00c0ffee00c0ffee";
+
+pub(crate) fn routes() -> Routes<Api> {
+    let (consumer, reason) = ("projection/order_summary", "unknown type order.told.v1");
+    let cause = json!({ "fingerprint": CAUSE, "consumer": consumer, "streams": 3, "events": 7,
+                        "since": AT, "reason": reason });
+    let causes = Operation::get("/v1/parked", "listParked", READ, "What is parked, by cause")
+        .answers::<Page<Cause>>(200, "At most 1,000 causes.", &[], page(&cause));
+    let act = json!({ "act": 1, "at": AT, "actor": "Ada", "action": "retry",
+                      "fingerprint": CAUSE, "consumer": null, "key": null, "streams": 3,
+                      "events": 7, "reason": "deployed 1.2" });
+    let told = Operation::get("/v1/parked/acts", "listParkedActs", READ, "What was done about it")
+        .query::<Part>(&json!({ "limit": 50 }))
+        .paged()
+        .answers::<Page<Done>>(200, "A page of acts, the latest first.", &["Link"], page(&act));
+    let waiting = json!({ "consumer": consumer, "key": BARE,
+                          "stream": "order/0197b0c0000070008000000000000002",
+                          "position": 81234, "events": 2, "since": AT, "tries": 4,
+                          "retry_at": null, "reason": reason });
+    let path = "/v1/parked/{fingerprint}";
+    let listed = Operation::get(path, "listParkedStreams", READ, "The streams of one cause")
+        .path::<Fingerprint>("fingerprint", CAUSE)
+        .query::<Part>(&json!({ "limit": 50 }))
+        .paged()
+        .answers::<Page<Waiting>>(200, "A page of streams.", &["Link"], page(&waiting));
+    Routes::new().route(causes, groups).route(told, acts).route(listed, streams)
 }
 
 /// Streams of one consumer with one cause.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Cause {
     fingerprint: Fingerprint,
     consumer: String,
@@ -39,7 +64,7 @@ struct Cause {
 }
 
 /// A parked stream.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Waiting {
     consumer: String,
     key: Uuid,
@@ -53,7 +78,7 @@ struct Waiting {
 }
 
 /// Something that was done.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Done {
     act: i64,
     at: Timestamp,
@@ -68,14 +93,14 @@ struct Done {
 }
 
 /// Which part of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Part {
     limit: Option<u32>,
     cursor: Option<String>,
 }
 
-async fn groups(_: Operator, State(api): State<Api>) -> Result<Page<Cause>, Problem> {
+async fn groups(State(api): State<Api>) -> Result<Page<Cause>, Problem> {
     let found = parked::groups(&api.pool).await.map_err(|error| log(&error))?;
     let cause = |group: Group| {
         let Group { consumer, fingerprint, streams, waiting: events, since, reason } = group;
@@ -85,7 +110,6 @@ async fn groups(_: Operator, State(api): State<Api>) -> Result<Page<Cause>, Prob
 }
 
 async fn streams(
-    _: Operator,
     State(api): State<Api>,
     PathId(fingerprint): PathId<Fingerprint>,
     OriginalUri(uri): OriginalUri,
@@ -111,7 +135,6 @@ async fn streams(
 }
 
 async fn acts(
-    _: Operator,
     State(api): State<Api>,
     OriginalUri(uri): OriginalUri,
     Query(part): Query<Part>,

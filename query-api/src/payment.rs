@@ -1,30 +1,59 @@
 //! `GET /v1/payments` and `GET /v1/payments/{payment_id}`: the books of every payment.
 
-use axum::Router;
 use axum::extract::{OriginalUri, State};
+use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::get;
 use projections::payment_ledger::{self, Filter, Outcome, Row, State as PaymentState, Transaction};
-use schemas::payment::Operation;
+use schemars::JsonSchema;
+use schemas::payment::Operation as Asking;
 use schemas::{Currency, Money, OrderId, PaymentId, RefundId, Timestamp, Version};
 use serde::{Deserialize, Serialize};
-use web::{PathId, Problem, Query};
+use serde_json::{Value, json};
+use web::{Access, Caller, Operation, Page, PathId, Problem, Query, Routes};
 
 use crate::api::{Api, Wanted, database, missing, versioned};
+use crate::examples::{AT, LISTED, ORDER, PAYMENT, euro, page};
 use crate::listing::{Listing, sorted, words};
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new().route("/v1/payments", get(list)).route("/v1/payments/{payment_id}", get(one))
+const READ: Access = Access::Customers("payments:read");
+
+pub(crate) fn routes() -> Routes<Api> {
+    let summary = "Payments, newest first; customers name their order";
+    let listed = Operation::get("/v1/payments", "listPayments", READ, summary)
+        .query::<Asked>(&json!({ "filter[order]": ORDER, "filter[state]": "authorised",
+                                 "sort": "-opened_at", "limit": 50 }))
+        .paged()
+        .fresh()
+        .answers::<Page<Payment>>(200, "A page of payments.", &LISTED, page(&example()))
+        .refuses(404, &["not_found"]);
+    let shown = Operation::get("/v1/payments/{payment_id}", "getPayment", READ, "A payment")
+        .path::<PaymentId>("payment_id", PAYMENT)
+        .fresh()
+        .answers_versioned::<Payment>("The payment.", example());
+    Routes::new().route(listed, list).route(shown, one)
+}
+
+fn example() -> Value {
+    json!({
+        "id": PAYMENT, "order_id": ORDER, "version": 2, "state": "authorised",
+        "amount": euro(2500), "authorised": euro(2500), "captured": euro(0),
+        "refunded": euro(0), "reversed": euro(0), "balance": euro(0), "unwanted": false,
+        "provider_ref": "pi_1", "action_url": null,
+        "transactions": [{ "operation": "authorise", "outcome": "succeeded",
+                           "amount": euro(2500), "op": 1, "requested_at": AT, "settled_at": AT }],
+        "opened_at": AT, "updated_at": AT,
+    })
 }
 
 /// What may be asked of the list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     #[serde(rename = "filter[order]")]
     order: Option<OrderId>,
     /// One or several, with commas between them.
     #[serde(rename = "filter[state]", default, deserialize_with = "words")]
+    #[schemars(with = "Option<String>")]
     states: Vec<PaymentState>,
     #[serde(default)]
     sort: Sorted,
@@ -36,11 +65,22 @@ sorted!("opened_at", "-opened_at");
 
 async fn list(
     State(api): State<Api>,
+    caller: Caller,
     OriginalUri(uri): OriginalUri,
     Query(asked): Query<Asked>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
     let Asked { order, states, sort, limit, cursor } = asked;
+    match order {
+        None if caller.is_customer() => {
+            let detail = "customers ask for the payment of an order: filter[order]";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
+        }
+        Some(order) if !api.owns(&caller, order).await? => {
+            return Err(Problem::not_found("there is no such order"));
+        }
+        _ => {}
+    }
     let binding = format!("payments {order:?} {states:?}");
     let listing = Listing::asked(&api, &binding, sort, limit, cursor.as_deref())?;
     let seen = api.fresh("payment_ledger", &wanted).await?;
@@ -52,17 +92,21 @@ async fn list(
 
 async fn one(
     State(api): State<Api>,
+    caller: Caller,
     PathId(payment): PathId<PaymentId>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
     let seen = api.fresh_row("payment_ledger", payment.uuid(), &wanted).await?;
     let row = payment_ledger::get(&api.pool, payment).await.map_err(|error| database(&error))?;
     let Some(row) = row else { return Ok(missing(seen, "payment")) };
+    if !api.owns(&caller, row.order()).await? {
+        return Ok(missing(seen, "payment"));
+    }
     Ok(versioned(seen, &wanted, row.version, Payment::of(row)))
 }
 
 /// A payment. Amounts are null as long as no amount was ever named.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Payment {
     id: PaymentId,
     order_id: OrderId,
@@ -86,9 +130,9 @@ struct Payment {
     updated_at: Timestamp,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Entry {
-    operation: Operation,
+    operation: Asking,
     outcome: Outcome,
     amount: Option<Money>,
     #[serde(skip_serializing_if = "Option::is_none")]

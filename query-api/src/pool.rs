@@ -6,6 +6,10 @@ use sqlx::postgres::PgConnectOptions;
 /// The database role of the read side: it may select and nothing else.
 const READER: &str = "waybill_read";
 
+/// How long one statement may take, in milliseconds: less than a request may, so that a query that
+/// nobody waits for any more does not go on.
+const STATEMENT_MS_MAX: &str = "9000";
+
 /// Connections that can only read, to the database at `url`; made when they are needed.
 ///
 /// # Errors
@@ -15,6 +19,7 @@ pub fn pool(url: &str, connections_max: u32) -> Result<PgPool, sqlx::Error> {
         ("role", READER),
         ("default_transaction_read_only", "on"),
         ("jit", "off"),
+        ("statement_timeout", STATEMENT_MS_MAX),
     ]);
     Ok(event_store::pool_options(connections_max).connect_lazy_with(options))
 }

@@ -1,15 +1,22 @@
 //! `GET /v1/projections`: how far behind the log each read model is.
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use projections::Status;
-use web::{Page, Problem};
+use serde_json::json;
+use web::{Access, Operation, Page, Problem, Routes};
 
 use crate::api::{Api, log};
+use crate::examples::page;
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new().route("/v1/projections", get(list))
+pub(crate) fn routes() -> Routes<Api> {
+    let row = json!({
+        "name": "order_summary", "version": 2, "health": "current", "position": 81234,
+        "head": 81234, "lag_events": 0, "lag_seconds": 0, "parked": 0, "rebuilt_at": null, "workers": [],
+    });
+    let (path, read) = ("/v1/projections", Access::Staff("ops:read"));
+    let listed = Operation::get(path, "listProjections", read, "How far each read model is")
+        .answers::<Page<Status>>(200, "Every read model.", &[], page(&row));
+    Routes::new().route(listed, list)
 }
 
 async fn list(State(api): State<Api>) -> Result<Page<Status>, Problem> {

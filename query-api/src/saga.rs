@@ -2,36 +2,72 @@
 //! for, and what a person may do about it; `/journal` all that happened to it, for operators.
 
 use ::saga::Legal;
-use axum::Router;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use event_store::{At, Moment};
 use projections::saga_view::{self, Filter, Parked, Row, Step, Timer};
+use schemars::JsonSchema;
 use schemas::{OrderId, SagaId, Text, Timestamp, Version};
 use serde::{Deserialize, Serialize};
-use web::{Operator, PathId, Problem, Query};
+use serde_json::{Value, json};
+use web::{Access, Caller, Operation, Page, PathId, Problem, Query, Routes};
 
 use crate::api::{Api, Wanted, Yes, database, log, missing, versioned};
+use crate::examples::{AT, LISTED, ORDER, SAGA, event, page};
 use crate::listing::{Listing, Walk, sorted, words};
 use crate::stream::Entry;
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/sagas", get(list))
-        .route("/v1/sagas/{saga_id}", get(one))
-        .route("/v1/sagas/{saga_id}/journal", get(journal))
+const STAFF: Access = Access::Staff("ops:read");
+
+pub(crate) fn routes() -> Routes<Api> {
+    let listed = Operation::get("/v1/sagas", "listSagas", STAFF, "Sagas, newest first")
+        .query::<Asked>(&json!({ "filter[parked]": "true", "sort": "-started_at", "limit": 50 }))
+        .paged()
+        .fresh()
+        .answers::<Page<Saga>>(200, "A page of sagas.", &LISTED, page(&example()));
+    let mut one_of_them = example();
+    one_of_them["verbs"] = json!([]);
+    let (path, read) = ("/v1/sagas/{saga_id}", Access::Customers("orders:read"));
+    let shown = Operation::get(path, "getSaga", read, "How far an order is seen through")
+        .path::<SagaId>("saga_id", SAGA)
+        .fresh()
+        .answers_versioned::<Seen>("The saga.", one_of_them);
+    let path = "/v1/sagas/{saga_id}/journal";
+    let mut entry = event();
+    entry["payload"] = json!({});
+    let told = Operation::get(path, "getSagaJournal", STAFF, "Everything that happened to it")
+        .path::<SagaId>("saga_id", SAGA)
+        .query::<Part>(&json!({ "limit": 50 }))
+        .paged()
+        .answers::<Page<Entry>>(200, "A page of its journal.", &["Link"], page(&entry));
+    Routes::new().route(listed, list).route(shown, one).route(told, journal)
+}
+
+fn example() -> Value {
+    json!({
+        "id": SAGA, "type": "fulfilment", "definition_version": 2, "business_key": ORDER,
+        "version": 7, "state": "authorising", "outcome": null, "compensating": null,
+        "parked": null, "steps": [], "timers": [], "deferred": 0, "ignored": 0,
+        "started_at": AT, "finished_at": null, "updated_at": AT,
+        "links": {
+            "self": format!("/v1/sagas/{SAGA}"), "order": format!("/v1/orders/{ORDER}"),
+            "events": format!("/v1/orders/{ORDER}/events"),
+            "journal": format!("/v1/sagas/{SAGA}/journal"),
+        },
+    })
 }
 
 /// What may be asked of the list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     /// One or several, with commas between them.
     #[serde(rename = "filter[state]", default, deserialize_with = "words")]
+    #[schemars(with = "Option<String>")]
     states: Vec<Text>,
     /// One or several, with commas between them.
     #[serde(rename = "filter[outcome]", default, deserialize_with = "words")]
+    #[schemars(with = "Option<String>")]
     outcomes: Vec<Text>,
     #[serde(rename = "filter[running]")]
     running: Option<Yes>,
@@ -39,6 +75,7 @@ struct Asked {
     parked: Option<Yes>,
     /// Parked for this: one or several, with commas between them.
     #[serde(rename = "filter[reason]", default, deserialize_with = "words")]
+    #[schemars(with = "Option<String>")]
     reasons: Vec<Text>,
     /// Only those that began before this time.
     #[serde(rename = "filter[older_than]")]
@@ -91,15 +128,19 @@ async fn list(
 
 async fn one(
     State(api): State<Api>,
+    caller: Caller,
     PathId(saga): PathId<SagaId>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
     let seen = api.fresh_row("saga_view", saga.uuid(), &wanted).await?;
     let row = saga_view::get(&api.pool, saga).await.map_err(|error| database(&error))?;
     let Some(row) = row else { return Ok(missing(seen, "saga")) };
+    if !api.owns(&caller, row.order()).await? {
+        return Ok(missing(seen, "saga"));
+    }
     let verbs = match &row.parked {
-        None => Vec::new(),
-        Some(_) => verbs(&api, &row).await?,
+        Some(_) if !caller.is_customer() => verbs(&api, &row).await?,
+        _ => Vec::new(),
     };
     Ok(versioned(seen, &wanted, row.version, Seen { saga: Saga::of(row), verbs }))
 }
@@ -111,7 +152,7 @@ async fn verbs(api: &Api, row: &Row) -> Result<Vec<Legal>, Problem> {
 }
 
 /// Which part of a journal.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Part {
     limit: Option<u32>,
@@ -120,7 +161,6 @@ struct Part {
 
 /// From the log itself, in the order of the versions. What is personal stays sealed.
 async fn journal(
-    _: Operator,
     State(api): State<Api>,
     PathId(saga): PathId<SagaId>,
     OriginalUri(uri): OriginalUri,
@@ -142,7 +182,7 @@ async fn journal(
 }
 
 /// A saga by itself.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Seen {
     #[serde(flatten)]
     saga: Saga,
@@ -151,7 +191,7 @@ struct Seen {
 }
 
 /// A saga.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Saga {
     id: SagaId,
     #[serde(rename = "type")]
@@ -178,7 +218,7 @@ struct Saga {
     links: Links,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Links {
     #[serde(rename = "self")]
     saga: String,

@@ -1,23 +1,33 @@
 //! `GET /v1/sales`: what was sold, by day, sku and currency.
 
-use axum::Router;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use projections::sales::{self, Filter, Place, Sold};
+use schemars::JsonSchema;
 use schemas::{Currency, Money, Sku};
 use serde::{Deserialize, Serialize};
-use web::{Problem, Query};
+use serde_json::json;
+use web::{Access, Operation, Page, Problem, Query, Routes};
 
 use crate::api::{Api, Wanted, database};
+use crate::examples::{LISTED, euro, page};
 use crate::listing::{Day, Walk};
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new().route("/v1/sales", get(list))
+pub(crate) fn routes() -> Routes<Api> {
+    let row = json!({ "day": "2026-11-23", "sku": "mug", "orders": 3, "units": 5,
+                      "captured": euro(6250), "refunded": euro(1250), "net": euro(5000) });
+    let (read, summary) = (Access::Staff("sales:read"), "What was sold, latest day first");
+    let listed = Operation::get("/v1/sales", "listSales", read, summary)
+        .query::<Asked>(&json!({ "filter[day][gte]": "2026-11-01", "filter[sku]": "mug",
+                                 "filter[currency]": "EUR", "limit": 50 }))
+        .paged()
+        .fresh()
+        .answers::<Page<Entry>>(200, "A page of sales.", &LISTED, page(&row));
+    Routes::new().route(listed, list)
 }
 
 /// What may be asked of the list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     #[serde(rename = "filter[day][gte]")]
@@ -51,7 +61,7 @@ async fn list(
 }
 
 /// What was sold of a sku on a day in a currency.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Entry {
     day: Day,
     sku: Sku,

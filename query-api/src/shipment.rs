@@ -1,30 +1,67 @@
 //! `GET /v1/shipments` and `GET /v1/orders/{order_id}/shipments`: what is sent, and where it is.
 
-use axum::Router;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use projections::shipment_tracking::{self, Label, Row, Sighting, Status};
+use schemars::JsonSchema;
 use schemas::inventory::Units;
 use schemas::{Address, FulfilmentId, OrderId, ShipmentId, Timestamp, Version};
 use serde::{Deserialize, Serialize};
-use web::{Page, PathId, Problem, Query};
+use serde_json::{Value, json};
+use web::{Access, Caller, Operation, Page, PathId, Problem, Query, Routes};
 
-use crate::api::{Api, Wanted, database};
+use crate::api::{Api, Wanted, database, missing};
+use crate::examples::{AT, FULFILMENT, LISTED, ORDER, SHIPMENT, address, page};
 use crate::listing::{Listing, sorted, words};
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/shipments", get(list))
-        .route("/v1/orders/{order_id}/shipments", get(of_order))
+pub(crate) fn routes() -> Routes<Api> {
+    let staff = Access::Staff("shipments:read");
+    let mut row = example();
+    row["links"] = json!({ "order": format!("/v1/orders/{ORDER}"),
+                           "shipments": format!("/v1/orders/{ORDER}/shipments") });
+    let summary = "Fulfilment orders, newest first";
+    let listed = Operation::get("/v1/shipments", "listShipments", staff, summary)
+        .query::<Asked>(&json!({ "filter[status]": "open,packed", "sort": "-opened_at",
+                                 "limit": 50 }))
+        .paged()
+        .fresh()
+        .answers::<Page<Listed>>(200, "A page of fulfilment orders.", &LISTED, page(&row));
+    let (path, read) = ("/v1/orders/{order_id}/shipments", Access::Customers("orders:read"));
+    let mut row = example();
+    for (name, value) in [
+        ("units", json!([{ "sku": "mug", "quantity": 2 }])),
+        ("address", address()),
+        ("address_erased", json!(false)),
+        ("carrier_ref", json!("trk_1")),
+        ("scans", json!([{ "scan": "in_transit", "at": AT }])),
+    ] {
+        row[name] = value;
+    }
+    let theirs = Operation::get(path, "getOrderShipments", read, "Where the goods of an order are")
+        .path::<OrderId>("order_id", ORDER)
+        .fresh()
+        .answers::<Page<Shipment>>(200, "Its parcels.", &["Projection-Position"], page(&row))
+        .refuses(400, &["invalid_parameter"]);
+    Routes::new().route(listed, list).route(theirs, of_order)
+}
+
+/// What lists and orders show alike.
+fn example() -> Value {
+    json!({
+        "id": SHIPMENT, "fulfilment_id": FULFILMENT, "order_id": ORDER, "version": 5,
+        "status": "in_transit", "released": true, "label": "bought", "tracking_code": "T1",
+        "opened_at": AT, "packed_at": AT, "handed_over_at": AT, "delivered_at": null,
+        "updated_at": AT,
+    })
 }
 
 /// What may be asked of the list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     /// One or several, with commas between them.
     #[serde(rename = "filter[status]", default, deserialize_with = "words")]
+    #[schemars(with = "Option<String>")]
     statuses: Vec<Status>,
     #[serde(default)]
     sort: Sorted,
@@ -52,7 +89,7 @@ async fn list(
 }
 
 /// A parcel in a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Listed {
     id: ShipmentId,
     fulfilment_id: FulfilmentId,
@@ -70,7 +107,7 @@ struct Listed {
     links: Links,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Links {
     order: String,
     shipments: String,
@@ -102,17 +139,21 @@ impl Listed {
 }
 
 /// Nothing may be asked: an order has few parcels, and all are told.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
 async fn of_order(
     State(api): State<Api>,
+    caller: Caller,
     PathId(order): PathId<OrderId>,
     Query(Nothing {}): Query<Nothing>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
     let seen = api.fresh("shipment_tracking", &wanted).await?;
+    if !api.owns(&caller, order).await? {
+        return Ok(missing(seen, "order"));
+    }
     let rows = shipment_tracking::of_order(&api.pool, order).await;
     let rows = rows.map_err(|error| database(&error))?;
     let sealed: Vec<_> = rows.iter().filter_map(|row| row.address.as_ref()).map(|a| &a.0).collect();
@@ -126,7 +167,7 @@ async fn of_order(
 }
 
 /// A parcel, and the fulfilment order that it belongs to.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Shipment {
     id: ShipmentId,
     fulfilment_id: FulfilmentId,

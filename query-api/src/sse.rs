@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use web::{Peer, Problem};
+use web::{Caller, Problem};
 
 use crate::follow::{Hub, Reader, Source};
 use crate::log_events::Log;
@@ -40,7 +39,7 @@ const OPEN_MAX: &str = "waybill_event_streams_open_max";
 pub struct StreamLimits {
     /// Streams that one process tells at once.
     pub open_max: usize,
-    /// Streams that are told to one address at once.
+    /// Streams that are told to one caller at once.
     pub per_caller_max: usize,
     /// Batches that wait for one reader before it is cut off.
     pub queue_batches_max: usize,
@@ -110,8 +109,8 @@ impl Streams {
     ///
     /// # Errors
     /// 429 where the caller has enough, 503 where all together have.
-    pub(crate) fn slot(&self, peer: Peer) -> Result<Slot, Problem> {
-        Slots::take(&self.slots, peer)
+    pub(crate) fn slot(&self, caller: &Caller) -> Result<Slot, Problem> {
+        Slots::take(&self.slots, caller.principal())
     }
 
     /// One who is told everything after `after` that `filter` lets through.
@@ -144,24 +143,23 @@ impl Follower {
 struct Slots {
     open: Arc<Semaphore>,
     per_caller_max: usize,
-    /// By address; whose address is not known share one.
-    callers: Mutex<HashMap<Option<IpAddr>, usize>>,
+    callers: Mutex<HashMap<Arc<str>, usize>>,
 }
 
 /// The place of one stream.
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Arc<Slots>,
-    caller: Option<IpAddr>,
+    caller: Arc<str>,
     _open: OwnedSemaphorePermit,
 }
 
 impl Slots {
-    fn take(slots: &Arc<Self>, Peer(caller): Peer) -> Result<Slot, Problem> {
+    fn take(slots: &Arc<Self>, caller: &Arc<str>) -> Result<Slot, Problem> {
         let mut callers = slots.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (has, max) = (callers.get(&caller).copied().unwrap_or(0), slots.per_caller_max);
+        let (has, max) = (callers.get(caller).copied().unwrap_or(0), slots.per_caller_max);
         if has >= max {
-            let detail = format!("{max} event streams are told to your address: end one first");
+            let detail = format!("{max} event streams are told to you: end one first");
             let problem =
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_event_streams", detail);
             return Err(problem.retry_after(RETRY_AFTER_S));
@@ -170,9 +168,9 @@ impl Slots {
             let detail = "too many event streams at once: ask again, or another process";
             return Err(Problem::unavailable("overloaded", detail).retry_after(RETRY_AFTER_S));
         };
-        callers.insert(caller, has + 1);
+        callers.insert(caller.clone(), has + 1);
         gauge!(OPEN).increment(1);
-        Ok(Slot { slots: slots.clone(), caller, _open: open })
+        Ok(Slot { slots: slots.clone(), caller: caller.clone(), _open: open })
     }
 }
 
@@ -267,8 +265,6 @@ pub(crate) fn response<S: Source>(reader: Reader<S>, slot: Slot) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use serde_json::value::RawValue;
 
     use super::*;
@@ -289,15 +285,15 @@ mod tests {
             per_caller_max: 2,
             callers: Mutex::default(),
         });
-        let take = |last| Slots::take(&slots, Peer(Some(Ipv4Addr::new(10, 0, 0, last).into())));
+        let take = |caller: &str| Slots::take(&slots, &caller.into());
         let status = |taken: Result<Slot, Problem>| taken.unwrap_err().status().as_u16();
-        let first = take(1).unwrap();
-        let _second = take(1).unwrap();
-        assert_eq!(status(take(1)), 429);
-        let _third = take(2).unwrap();
-        assert_eq!(status(take(2)), 503);
+        let first = take("ada").unwrap();
+        let _second = take("ada").unwrap();
+        assert_eq!(status(take("ada")), 429);
+        let _third = take("bob").unwrap();
+        assert_eq!(status(take("bob")), 503);
         drop(first);
-        let _fourth = take(1).unwrap();
-        assert_eq!(status(take(1)), 429);
+        let _fourth = take("ada").unwrap();
+        assert_eq!(status(take("ada")), 429);
     }
 }

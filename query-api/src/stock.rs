@@ -2,20 +2,37 @@
 
 use std::collections::BTreeMap;
 
-use axum::Router;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use projections::stock_level::{self, Row};
+use schemars::JsonSchema;
 use schemas::{Sku, Text, Timestamp, Version};
 use serde::{Deserialize, Serialize};
-use web::{PathId, Problem, Query};
+use serde_json::{Value, json};
+use web::{Access, Operation, Page, PathId, Problem, Query, Routes};
 
 use crate::api::{Api, Wanted, Yes, database, missing, versioned};
+use crate::examples::{AT, LISTED, page};
 use crate::listing::Walk;
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new().route("/v1/stock", get(list)).route("/v1/stock/{sku}", get(one))
+const READ: Access = Access::Staff("stock:read");
+
+pub(crate) fn routes() -> Routes<Api> {
+    let listed = Operation::get("/v1/stock", "listStock", READ, "The stock of every sku")
+        .query::<Part>(&json!({ "limit": 50 }))
+        .paged()
+        .fresh()
+        .answers::<Page<Level>>(200, "A page of skus.", &LISTED, page(&example()));
+    let shown = Operation::get("/v1/stock/{sku}", "getStock", READ, "The stock of a sku")
+        .path::<Sku>("sku", "mug")
+        .fresh()
+        .answers_versioned::<Level>("The stock.", example());
+    Routes::new().route(listed, list).route(shown, one)
+}
+
+fn example() -> Value {
+    json!({ "sku": "mug", "version": 4, "on_hand": 10, "reserved": 2, "available": 8,
+            "incoming": 100, "expected": { "PO-1007": 100 }, "updated_at": AT })
 }
 
 async fn one(
@@ -31,7 +48,7 @@ async fn one(
 }
 
 /// Which part of the list is asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Part {
     #[serde(rename = "filter[out]")]
@@ -58,7 +75,7 @@ async fn list(
 }
 
 /// The stock of one sku.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Level {
     sku: Sku,
     version: Version,

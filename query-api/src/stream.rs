@@ -5,28 +5,45 @@ use aggregates::inventory::Inventory;
 use aggregates::order::Order;
 use aggregates::payment::Payment;
 use aggregates::shipping::Shipping;
-use axum::Router;
 use axum::extract::{FromRequestParts, RawPathParams, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use event_store::{At, Error, History, Moment, Stored};
 use saga::Journal;
 use saga::fulfilment::Fulfilment;
+use schemars::JsonSchema;
 use schemas::{
     Category, CommandId, Decider, EventId, Position, StreamId, StreamIdError, Timestamp, Version,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use uuid::Uuid;
-use web::{Json, Operator, Problem, Query};
+use web::{Access, Json, Operation, Problem, Query, Routes};
 
 use crate::api::{Api, log};
+use crate::examples::event;
 
-pub(crate) fn routes() -> Router<Api> {
-    Router::new().route("/v1/streams/{category}/{id}", get(one))
+pub(crate) fn routes() -> Routes<Api> {
+    let (path, read) = ("/v1/streams/{category}/{id}", Access::Staff("ops:read"));
+    let mut entry = event();
+    entry["payload"] = json!({});
+    let shown = Operation::get(path, "getStream", read, "A stream, now or at a moment of the past")
+        .path::<String>("category", "order")
+        .path::<String>("id", "0197b0c0000070008000000000000002")
+        .query::<Part>(&json!({ "at_version": 2, "after": 0, "limit": 50 }))
+        .answers::<Seen>(
+            200,
+            "Its events up to the moment, and its state then.",
+            &[],
+            json!({
+                "stream": "order/0197b0c0000070008000000000000002", "latest": 3, "version": 2,
+                "state": {}, "state_error": null, "data": [entry],
+                "page": { "next_after": null, "has_more": false },
+            }),
+        );
+    Routes::new().route(shown, one)
 }
 
 /// The stream that a path names.
@@ -50,7 +67,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
 }
 
 /// Which moment, and which of the events up to it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Part {
     at_version: Option<Version>,
@@ -82,7 +99,6 @@ fn wrong(parameter: &'static str, detail: impl Into<String>) -> Problem {
 }
 
 async fn one(
-    _: Operator,
     State(api): State<Api>,
     Named(stream): Named,
     Query(part): Query<Part>,
@@ -146,7 +162,7 @@ async fn json<D: Decider>(
 }
 
 /// A stream at a moment.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Seen {
     stream: String,
     /// The version that it has now.
@@ -162,13 +178,13 @@ struct Seen {
 }
 
 /// Where the list goes on.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Ends {
     next_after: Option<Version>,
     has_more: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Entry {
     version: Version,
     position: Position,
@@ -182,6 +198,7 @@ pub(crate) struct Entry {
     correlation_id: Uuid,
     causation_id: Uuid,
     traceparent: Option<String>,
+    #[schemars(with = "Value")]
     payload: Box<RawValue>,
 }
 

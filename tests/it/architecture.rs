@@ -77,6 +77,28 @@ fn the_query_api_names_nothing_that_can_append() {
     assert!(looked > 5);
 }
 
+/// A gate that is off is for measurements.
+#[test]
+fn nobody_but_the_benchmark_turns_the_gate_off() {
+    let mut open = vec![root()];
+    let mut found = Vec::new();
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let ours = !["target", "bench", "tests"].contains(&name.as_str());
+            if path.is_dir() && !name.starts_with('.') && ours {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && std::fs::read_to_string(&path).unwrap().contains("Gate::off")
+            {
+                found.push(path);
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:?}");
+}
+
 #[test]
 fn the_event_store_names_no_context() {
     let mut open = vec![root().join("event-store/src")];

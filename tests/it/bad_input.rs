@@ -5,7 +5,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
-use crate::world::{IMPORT_TOKEN, World, key, order};
+use crate::world::{World, key, order};
 
 const ORDER: &str = "ord_0197b0c0000070008000000000000001";
 const FULFILMENT: &str = "ful_0197b0c0000070008000000000000001";
@@ -264,8 +264,9 @@ async fn callers(world: &World) {
     let Endpoint { path, good, .. } = &endpoints()[0];
     let dated = |at: &str| good.replacen('{', &format!("{{\"placed_at\":\"{at}\","), 1);
     let past = post(world, path, dated("1997-01-01T00:00:00Z"));
+    let past = past.bearer_auth(world.token_for(None, &["orders:write"]));
     refused(world, past, 403, "forbidden", "#/placed_at").await;
-    let future = post(world, path, dated("2999-01-01T00:00:00Z")).bearer_auth(IMPORT_TOKEN);
+    let future = post(world, path, dated("2999-01-01T00:00:00Z"));
     refused(world, future, 422, "validation_failed", "#/placed_at").await;
 }
 

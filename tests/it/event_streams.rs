@@ -27,7 +27,8 @@ use tower::ServiceExt as _;
 use waybill::embedded::Servers;
 
 use crate::services;
-use crate::world::{OPERATOR_TOKEN, Reply, World};
+use crate::tokens::{gate, issuer, scopes, token};
+use crate::world::World;
 
 const EVENT_STREAM: &str = "text/event-stream";
 const LOG: &str = "/v1/events/stream";
@@ -78,7 +79,7 @@ fn frame(text: &str) -> Frame {
 
 fn request(world: &World, path: &str, last: Option<i64>) -> reqwest::RequestBuilder {
     let request = world.http().get(format!("{}{path}", world.query_url()));
-    let request = request.header("Accept", EVENT_STREAM).bearer_auth(OPERATOR_TOKEN);
+    let request = request.header("Accept", EVENT_STREAM);
     match last {
         Some(last) => request.header("Last-Event-ID", last),
         None => request,
@@ -289,11 +290,10 @@ async fn what_cannot_be_followed_is_refused() {
             headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         world.http().get(url).headers(map.collect::<HeaderMap>())
     };
-    let (accept, operator) = (("accept", EVENT_STREAM), format!("Bearer {OPERATOR_TOKEN}"));
-    let operator = ("authorization", operator.as_str());
+    let accept = ("accept", EVENT_STREAM);
     for bad in ["-1", "x", "1.5", "1 2", ""] {
         for path in [events.as_str(), LOG] {
-            let headers = [accept, operator, ("last-event-id", bad)];
+            let headers = [accept, ("last-event-id", bad)];
             let reply = world.send(follow(path, &headers)).await.expect(400);
             assert_eq!(reply.body["code"], "invalid_header", "{path} {bad}");
             assert_eq!(reply.body["errors"][0]["parameter"], "Last-Event-ID");
@@ -302,19 +302,12 @@ async fn what_cannot_be_followed_is_refused() {
     let nobody = format!("/v1/orders/ord_{}/events", "0".repeat(32));
     let reply = world.send(follow(&nobody, &[accept])).await.expect(404);
     assert_eq!(reply.body["code"], "not_found");
-    let reply = world.send(follow(LOG, &[accept])).await.expect(401);
-    assert_eq!(reply.header("WWW-Authenticate"), Some("Bearer"));
     world.send(follow(LOG, &[accept, ("authorization", "Bearer guess")])).await.expect(401);
-    let import = format!("Bearer {}", crate::world::IMPORT_TOKEN);
-    world.send(follow(LOG, &[accept, ("authorization", &import)])).await.expect(401);
+    let shop = format!("Bearer {}", world.token_for(None, &["orders:read"]));
+    world.send(follow(LOG, &[accept, ("authorization", &shop)])).await.expect(403);
     // Who does not ask for a stream is given a page, as ever.
     let page = world.send(follow(&events, &[("accept", "application/json")])).await.expect(200);
     assert_eq!(page.body["data"][0], first);
-
-    let here = Here::start(&world, None, StreamLimits::default()).await;
-    let reply: Reply = world.send(here.request(&world, LOG, None)).await.expect(403);
-    assert_eq!(reply.body["code"], "forbidden");
-    here.stop().await;
     world.settle().await;
     world.end().await;
 }
@@ -328,7 +321,7 @@ struct Here {
 }
 
 impl Here {
-    async fn start(world: &World, token: Option<&str>, limits: StreamLimits) -> Self {
+    async fn start(world: &World, limits: StreamLimits) -> Self {
         let url = services::login(world.database_url(), &["waybill_read"]).await;
         let pool = PgPool::connect(&url).await.unwrap();
         let chance = Chance::system();
@@ -340,7 +333,7 @@ impl Here {
             vault,
             ids: Ids::system(),
             cursor_secret: "secret".to_owned(),
-            operator_token: token.map(str::to_owned),
+            gate: gate(&issuer(7)),
             streams,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -354,7 +347,8 @@ impl Here {
 
     fn request(&self, world: &World, path: &str, last: Option<i64>) -> reqwest::RequestBuilder {
         let request = world.http().get(format!("http://{}{path}", self.address));
-        let request = request.header("Accept", EVENT_STREAM).bearer_auth(OPERATOR_TOKEN);
+        let token = token(&issuer(7), None, &scopes());
+        let request = request.header("Accept", EVENT_STREAM).bearer_auth(token);
         match last {
             Some(last) => request.header("Last-Event-ID", last),
             None => request,
@@ -365,7 +359,7 @@ impl Here {
     async fn open(&self, path: &str, last: i64) -> BodyDataStream {
         let request = Request::get(path)
             .header("Accept", EVENT_STREAM)
-            .header("Authorization", format!("Bearer {OPERATOR_TOKEN}"))
+            .header("Authorization", format!("Bearer {}", token(&issuer(7), None, &scopes())))
             .header("Last-Event-ID", last)
             .body(Body::empty())
             .unwrap();
@@ -399,7 +393,7 @@ async fn silence_is_broken_and_says_how_much_was_seen() {
     world.stock("mug", 1).await;
     world.settle().await;
     let limits = StreamLimits { heartbeat: HEARTBEAT, ..StreamLimits::default() };
-    let here = Here::start(&world, Some(OPERATOR_TOKEN), limits).await;
+    let here = Here::start(&world, limits).await;
     let path = format!("{LOG}?filter[type]=order.placed.v1&filter[context]=order");
     let mut stream = here.open(&path, 0).await;
     let seen = head(&world).await;
@@ -433,7 +427,7 @@ async fn who_does_not_read_is_cut_off_and_told_and_goes_on_from_there() {
     world.settle().await;
     let limits =
         StreamLimits { heartbeat: HEARTBEAT, queue_batches_max: 2, ..StreamLimits::default() };
-    let here = Here::start(&world, Some(OPERATOR_TOKEN), limits).await;
+    let here = Here::start(&world, limits).await;
     let begin = head(&world).await;
     let (mut slow, mut quick) = (here.open(LOG, begin).await, here.open(LOG, begin).await);
     // Both hear of an event, so both take part.
@@ -483,7 +477,7 @@ async fn nobody_has_more_streams_than_is_allowed() {
     world.stock("mug", 1).await;
     let limits =
         StreamLimits { per_caller_max: 2, heartbeat: HEARTBEAT, ..StreamLimits::default() };
-    let here = Here::start(&world, Some(OPERATOR_TOKEN), limits).await;
+    let here = Here::start(&world, limits).await;
     let open = || async { here.request(&world, LOG, None).send().await.unwrap() };
     let (first, second) = (open().await, open().await);
     assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 200));
@@ -499,7 +493,7 @@ async fn nobody_has_more_streams_than_is_allowed() {
     here.stop().await;
 
     let limits = StreamLimits { open_max: 0, ..limits };
-    let here = Here::start(&world, Some(OPERATOR_TOKEN), limits).await;
+    let here = Here::start(&world, limits).await;
     let full = world.send(here.request(&world, LOG, None)).await.expect(503);
     assert_eq!(full.body["code"], "overloaded");
     assert!(full.header("Retry-After").is_some());

@@ -10,6 +10,7 @@
 )]
 
 mod architecture;
+mod authorisation;
 mod bad_input;
 mod chaos;
 mod delivery;
@@ -31,5 +32,7 @@ mod sagas;
 mod services;
 mod storm;
 mod story;
+mod strangers;
 mod streams;
+mod tokens;
 mod world;

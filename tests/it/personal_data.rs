@@ -268,6 +268,7 @@ async fn a_role_with_a_wrong_master_key_does_not_start() {
             .args(["query-api", "--database-url", world.database_url()])
             .args(["--query-addr", "127.0.0.1:0", "--allow-owner"])
             .env("WAYBILL_MASTER_KEY", key)
+            .env("WAYBILL_JWKS", crate::tokens::issuer(7).key_set())
             .output()
             .unwrap()
     };

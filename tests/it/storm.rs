@@ -14,6 +14,7 @@ mod trouble;
 
 use std::time::Duration;
 
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use schemas::Chance;
 use serde_json::Value;
 use tests::chaos::Dice;
@@ -23,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use waybill::embedded::Servers;
 
 use crate::delivery::Log;
-use crate::services;
 use crate::world::{key, order};
+use crate::{services, tokens};
 
 use fleet::{Fleet, PAYMENT_KEY};
 use trouble::Troubles;
@@ -48,7 +49,10 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn client() -> reqwest::Client {
-    reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap()
+    let bearer = format!("Bearer {}", tokens::token(&tokens::issuer(7), None, &tokens::scopes()));
+    let headers = [(AUTHORIZATION, HeaderValue::try_from(bearer).unwrap())];
+    let builder = reqwest::Client::builder().timeout(Duration::from_secs(10));
+    builder.default_headers(headers.into_iter().collect()).build().unwrap()
 }
 
 /// Sends a request until it is answered with one of these statuses.

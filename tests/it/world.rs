@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
 use schemas::Ids;
 use serde_json::{Value, json};
@@ -11,14 +12,10 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::time::{Instant, interval};
 
-use crate::services;
+use crate::{services, tokens};
 
 /// How long anything may take before the test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-/// The token that lets a caller look into streams.
-pub(crate) const OPERATOR_TOKEN: &str = "operator-token-of-the-tests";
-/// The token that makes a caller trusted.
-pub(crate) const IMPORT_TOKEN: &str = "import-token-of-the-tests";
 
 /// Looks again and again until `look` finds something; fails after [`PATIENCE`].
 #[track_caller]
@@ -44,7 +41,7 @@ pub(crate) fn until<T, F: Future<Output = Option<T>>>(
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
-    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
 }
 
@@ -71,6 +68,7 @@ pub(crate) struct World {
     log: String,
     endpoints: Value,
     http: reqwest::Client,
+    stranger: reqwest::Client,
     pool: PgPool,
     /// What the process logs, in the syntax of `RUST_LOG`; what is usual unless set.
     log_level: Option<&'static str>,
@@ -139,7 +137,8 @@ impl World {
             nats_url,
             log,
             endpoints: Value::Null,
-            http: reqwest::Client::builder().timeout(PATIENCE).build().unwrap(),
+            http: client(None),
+            stranger: client(None),
             pool,
             log_level: None,
             drift_rows: None,
@@ -163,10 +162,10 @@ impl World {
             .arg(&self.folder)
             .args(["--owner-url", &self.database_url, "--database-url", &self.serving_url])
             .args(["--nats-url", &self.nats_url])
-            .args(["--log-name", &self.log, "--import-token", IMPORT_TOKEN])
+            .args(["--log-name", &self.log])
             .args(["--command-addr", any, "--query-addr", any])
             .args(["--payment-addr", any, "--carrier-addr", any])
-            .args(["--operator-token", OPERATOR_TOKEN, "--database-connections", "12"])
+            .args(["--database-connections", "12"])
             .args(self.log_level.into_iter().flat_map(|level| ["--log-level", level]))
             .args(self.drift_rows.into_iter().flat_map(|rows| ["--drift-rows-per-second", rows]))
             .args(&self.options)
@@ -184,6 +183,7 @@ impl World {
             .await
         };
         self.endpoints = started.await;
+        self.http = client(self.endpoints["token"].as_str());
         assert!(
             matches!(self.process.as_mut().unwrap().try_wait(), Ok(None)),
             "{}",
@@ -238,8 +238,24 @@ impl World {
         self.endpoint("carrier_url")
     }
 
+    /// A client that brings the token that the platform issues to itself, unless told otherwise.
     pub(crate) fn http(&self) -> reqwest::Client {
         self.http.clone()
+    }
+
+    /// A client without a token.
+    pub(crate) fn stranger(&self) -> reqwest::Client {
+        self.stranger.clone()
+    }
+
+    /// The token that the platform issues to itself, which may do everything.
+    pub(crate) fn token(&self) -> String {
+        self.endpoint("token")
+    }
+
+    /// A token of the platform's own key: of `customer` if there is one, for `scopes`.
+    pub(crate) fn token_for(&self, customer: Option<&str>, scopes: &[&str]) -> String {
+        tokens::token(&tokens::issuer_of(&self.folder), customer, scopes)
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -280,7 +296,8 @@ impl World {
         let answer = request.send().await?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let bytes = answer.bytes().await?;
-        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        documented(&body);
         Ok(Reply { status, headers, body })
     }
 
@@ -479,6 +496,25 @@ impl Drop for World {
             assert!(self.ended, "a test must end its world with `end`");
         }
     }
+}
+
+/// Fails where a problem of ours has no page.
+fn documented(body: &Value) {
+    let ours = body["type"].as_str().is_some_and(|kind| kind.starts_with(web::TYPE_BASE));
+    if let Some(code) = body["code"].as_str().filter(|_| ours) {
+        let page = format!("{}/../docs/problems/{code}.md", env!("CARGO_MANIFEST_DIR"));
+        assert!(std::path::Path::new(&page).is_file(), "docs/problems has no page of {code}");
+    }
+}
+
+/// A client that brings `token` with every request that brings no other.
+fn client(token: Option<&str>) -> reqwest::Client {
+    let bearer = token.map(|token| {
+        let bearer = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
+        (AUTHORIZATION, bearer)
+    });
+    let builder = reqwest::Client::builder().timeout(PATIENCE);
+    builder.default_headers(HeaderMap::from_iter(bearer)).build().unwrap()
 }
 
 /// A fresh idempotency key.

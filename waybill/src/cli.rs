@@ -53,7 +53,9 @@ pub(crate) enum Choice {
     Streams(operator::streams::Options),
     /// Show or destroy the key of a person's data, or change the master key.
     Subjects(operator::subjects::Options),
-    /// Describe the events and commands of this release, as JSON Schemas and AsyncAPI.
+    /// Make keys and tokens, where there is no identity provider.
+    Tokens(operator::tokens::Options),
+    /// Describe the events, commands and APIs of this release: JSON Schemas, AsyncAPI, `OpenAPI`.
     Schemas(operator::schemas::Options),
     /// Ask a running role how it is.
     Health(operator::health::Options),
@@ -79,6 +81,7 @@ impl Choice {
             Self::Parked(options) => operator::parked::run(options).await,
             Self::Streams(options) => operator::streams::run(options).await,
             Self::Subjects(options) => operator::subjects::run(options).await,
+            Self::Tokens(options) => operator::tokens::run(options),
             Self::Schemas(options) => operator::schemas::run(options),
             Self::Health(options) => operator::health::run(&options).await,
         }

@@ -15,7 +15,7 @@ pub(crate) const DATA_DIR_DEFAULT: &str = "./.waybill/data";
 const FILE: &str = "endpoints.json";
 
 /// The addresses of a running platform. Readable by its owner only: the database URL holds a
-/// password.
+/// password, and there may be a token.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Endpoints {
     /// The command API.
@@ -34,6 +34,8 @@ pub(crate) struct Endpoints {
     pub owner_url: String,
     /// NATS.
     pub nats_url: String,
+    /// A token that may do everything, where the platform issues one to itself.
+    pub token: Option<String>,
     /// The process that runs it.
     pub pid: u32,
 }

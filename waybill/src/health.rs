@@ -9,6 +9,7 @@ use event_store::Store;
 use schemas::Ids;
 use serde_json::json;
 use tokio::net::TcpListener;
+use web::Routes;
 use web::health::{Check, Checks, Report, Status};
 
 use crate::exit::Misconfigured;
@@ -44,7 +45,7 @@ pub(crate) async fn serve(
     let Some(address) = address else { return Ok(()) };
     let listener = bind(address, "--health-addr (WAYBILL_HEALTH_ADDR)").await?;
     let edge = web::Edge::new(checks, || Ids::system().next());
-    let router = metrics.route(web::edge(Router::new(), edge));
+    let router = metrics.route(web::edge(Routes::new(), edge));
     supervisor.run(Stage::Support, "health", |drain| async move {
         web::serve(listener, router, drain).await.context("health")
     });

@@ -13,6 +13,7 @@
 //! To add one more role: 1. a file in `role/` with its `Options` and its `run`; 2. a variant
 //! in `cli.rs`; 3. a service in `compose.yaml`.
 
+mod access;
 mod cli;
 mod client;
 mod demo;

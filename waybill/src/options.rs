@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use event_store::{MasterKey, MasterKeys};
+use web::Rates;
 use zeroize::Zeroizing;
 
 use crate::exit::Misconfigured;
@@ -157,6 +158,13 @@ impl Master {
 #[derive(Clone)]
 pub(crate) struct Hidden(Zeroizing<String>);
 
+impl Hidden {
+    /// The value, for whoever needs it.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for Hidden {
     type Err = Infallible;
 
@@ -227,22 +235,38 @@ impl OperatorWebhook {
     }
 }
 
-/// Who may say when an order was placed.
+/// Who may call the APIs, and how often.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Import {
-    /// Callers that bring this token (`Authorization: Bearer …`) may set `placed_at`; nobody
-    /// may unless it is given.
-    #[arg(long, env = "WAYBILL_IMPORT_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    pub import_token: Option<String>,
+pub(crate) struct Access {
+    /// The key set (JWKS) of the identity provider whose tokens are believed: its address, a
+    /// file, or the JSON itself. It is fetched again every ten minutes, and for keys that are new.
+    #[arg(long, env = "WAYBILL_JWKS", value_name = "URL|FILE|JSON")]
+    jwks: Option<String>,
+    #[command(flatten)]
+    pub names: TokenNames,
+    /// Requests a minute that one caller may make of this process, by the part of the path behind
+    /// `/v1/`, as `orders=500,payments=200,others=1000`; or `none`. [default: customers=1000,
+    /// stock=2000, orders=500, payments=200, others=1000; with `waybill up` none]
+    #[arg(long, env = "WAYBILL_RATE_LIMITS", value_name = "GROUP=RATE,…")]
+    pub rate_limits: Option<Rates>,
 }
 
-/// Who may look into streams and at what is parked, and do something about that.
+impl Access {
+    /// The key set, where one is named. A variable that is set to nothing names none.
+    pub(crate) fn jwks(&self) -> Option<&str> {
+        self.jwks.as_deref().map(str::trim).filter(|jwks| !jwks.is_empty())
+    }
+}
+
+/// Who makes tokens, and for whom.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Operators {
-    /// Callers that bring this token (`Authorization: Bearer …`) may look into streams and their
-    /// past, see what is parked, and act on it; nobody may unless it is given.
-    #[arg(long, env = "WAYBILL_OPERATOR_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    pub operator_token: Option<String>,
+pub(crate) struct TokenNames {
+    /// What tokens have in `iss`.
+    #[arg(long, env = "WAYBILL_TOKEN_ISSUER", value_name = "NAME", default_value = "waybill")]
+    pub token_issuer: String,
+    /// What tokens have in `aud`, by itself or among others.
+    #[arg(long, env = "WAYBILL_TOKEN_AUDIENCE", value_name = "NAME", default_value = "waybill")]
+    pub token_audience: String,
 }
 
 /// What the query API seals its page cursors with.
@@ -260,8 +284,6 @@ pub(crate) struct Queries {
     #[command(flatten)]
     pub cursors: Cursors,
     #[command(flatten)]
-    pub operators: Operators,
-    #[command(flatten)]
     pub streams: EventStreams,
 }
 
@@ -272,8 +294,7 @@ pub(crate) struct EventStreams {
     #[arg(long, env = "WAYBILL_EVENT_STREAMS", value_name = "COUNT", default_value_t = 1024,
           value_parser = clap::value_parser!(u16).range(1..=4000))]
     pub event_streams: u16,
-    /// Event streams that are told to one address at once. Behind a proxy all callers have the
-    /// proxy's.
+    /// Event streams that are told to one caller at once.
     #[arg(long, env = "WAYBILL_EVENT_STREAMS_PER_CALLER", value_name = "COUNT",
           default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4000))]
     pub event_streams_per_caller: u16,

@@ -1,151 +1,105 @@
-//! Who is calling.
+//! Who is calling, as the token says that they brought.
 
-use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::extract::{FromRef, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
-use sha2::{Digest as _, Sha256};
 
 use crate::Problem;
 
-/// Whom the API believes. Part of a router's state: implement `FromRef` for it.
-#[derive(Clone)]
-pub struct Trust {
-    /// Who brings the token.
-    principal: &'static str,
-    token: Option<[u8; 32]>,
-}
+/// What the `sub` of a customer's token begins with, where the token does not say so by itself.
+pub(crate) const CUSTOMER_PREFIX: &str = "usr_";
 
-impl Trust {
-    /// Believes callers that bring `import_token`; without one, nobody.
-    #[must_use]
-    pub fn new(import_token: Option<&str>) -> Self {
-        Self { principal: "import", token: import_token.map(digest) }
-    }
-
-    /// Believes operators, who bring `token`; without one, nobody.
-    #[must_use]
-    pub fn operators(token: Option<&str>) -> Self {
-        Self { principal: "operator", token: token.map(digest) }
-    }
-}
-
-impl fmt::Debug for Trust {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trust").finish_non_exhaustive()
-    }
-}
-
-/// Tokens are compared by their digests, so that the time it takes says nothing about them.
-fn digest(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
-}
-
-/// Who is calling. A wrong token is 401; no token is the principal `anonymous`.
+/// Who is calling. Put there by the gate in front of every route that takes a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// The name under which idempotency keys are kept apart.
-    pub principal: Arc<str>,
-    /// Whether the caller brought the token: one may say when things happened, or look into
-    /// streams, as the API has it.
-    pub trusted: bool,
+pub struct Caller(Arc<Known>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Known {
+    principal: Arc<str>,
+    customer: Option<Arc<str>>,
+    scopes: Vec<String>,
 }
 
-impl<S: Sync> FromRequestParts<S> for Caller
-where
-    Trust: FromRef<S>,
-{
-    type Rejection = Problem;
+impl Caller {
+    /// The caller `principal`, who is the customer `customer` where there is one, and was granted
+    /// `scopes`.
+    #[must_use]
+    pub fn new(principal: &str, customer: Option<&str>, scopes: &[&str]) -> Self {
+        Self(Arc::new(Known {
+            principal: principal.into(),
+            customer: customer.map(Into::into),
+            scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
+        }))
+    }
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Some(given) = parts.headers.get(header::AUTHORIZATION) else {
-            return Ok(Self { principal: Arc::from("anonymous"), trusted: false });
-        };
-        let token = given.to_str().ok().and_then(|text| {
-            let (scheme, token) = text.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-        });
-        let Trust { principal, token: ours } = Trust::from_ref(state);
-        match (token, ours) {
-            (Some(token), Some(ours)) if digest(token) == ours => {
-                Ok(Self { principal: Arc::from(principal), trusted: true })
-            }
-            _ => Err(unauthorised("the token in Authorization is not one of ours")),
-        }
+    /// The name under which idempotency keys, limits and acts are kept apart.
+    #[must_use]
+    pub fn principal(&self) -> &Arc<str> {
+        &self.0.principal
+    }
+
+    /// Whether the token speaks for one customer, who sees what is theirs and nothing else.
+    #[must_use]
+    pub fn is_customer(&self) -> bool {
+        self.0.customer.is_some()
+    }
+
+    /// The customer that the token speaks for; none where it speaks for staff or for a service.
+    ///
+    /// # Errors
+    /// 401 where the token names a customer that there cannot be.
+    pub fn customer<T: FromStr>(&self) -> Result<Option<T>, Problem> {
+        let customer = self.0.customer.as_deref().map(str::parse).transpose();
+        customer.map_err(|_| Problem::unauthorised("the token names no customer of ours"))
+    }
+
+    /// Whether `scope` was granted, by itself or, as `ops:read` by `ops:*`, with all of its kind.
+    #[must_use]
+    pub fn may(&self, scope: &str) -> bool {
+        let kind = scope.split_once(':').map(|(kind, _)| kind);
+        self.0.scopes.iter().any(|granted| {
+            granted == scope || granted.strip_suffix(":*").is_some_and(|all| Some(all) == kind)
+        })
     }
 }
 
-fn unauthorised(detail: &'static str) -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, "unauthorised", detail)
-        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
-}
-
-/// A caller who brings the operators' token. No token or a wrong one is 401; where there is none
-/// to bring, everybody is 403.
-#[derive(Debug, Clone, Copy)]
-pub struct Operator;
-
-impl<S: Sync> FromRequestParts<S> for Operator
-where
-    Trust: FromRef<S>,
-{
+impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        if Trust::from_ref(state).token.is_none() {
-            let detail = "this is for operators, and this service has no token for them";
-            return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
-        }
-        let caller = Caller::from_request_parts(parts, state).await?;
-        if caller.trusted {
-            return Ok(Self);
-        }
-        Err(unauthorised("this is for operators: bring their token in Authorization"))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let caller = parts.extensions.get::<Self>().cloned();
+        caller.ok_or_else(|| Problem::unauthorised("bring a token in Authorization"))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::http::Request;
-
     use super::*;
 
-    async fn caller(authorization: Option<&str>) -> Result<Caller, Problem> {
-        let mut request = Request::new(());
-        if let Some(text) = authorization {
-            request.headers_mut().insert(header::AUTHORIZATION, text.parse().unwrap());
-        }
-        let trust = Trust::new(Some("secret"));
-        Caller::from_request_parts(&mut request.into_parts().0, &trust).await
-    }
-
-    #[tokio::test]
-    async fn only_the_right_token_is_trusted() {
-        assert!(!caller(None).await.unwrap().trusted);
-        assert!(caller(Some("Bearer secret")).await.unwrap().trusted);
-        for wrong in ["Bearer guess", "Basic secret", "secret", "", "Bearer "] {
-            assert_eq!(caller(Some(wrong)).await.unwrap_err().status(), 401, "{wrong}");
-        }
-    }
-
-    #[tokio::test]
-    async fn only_operators_pass_and_only_where_there_are_any() {
-        for (ours, given, status) in [
-            (Some("secret"), Some("Bearer secret"), None),
-            (Some("secret"), Some("Bearer guess"), Some(401)),
-            (Some("secret"), None, Some(401)),
-            (None, Some("Bearer secret"), Some(403)),
-            (None, None, Some(403)),
+    #[test]
+    fn a_scope_is_granted_by_name_or_with_all_of_its_kind() {
+        let caller = Caller::new("ada", None, &["orders:read", "ops:*"]);
+        for (scope, may) in [
+            ("orders:read", true),
+            ("orders:write", false),
+            ("orders", false),
+            ("ops:read", true),
+            ("ops:write", true),
+            ("opsy:read", false),
+            ("stock:read", false),
         ] {
-            let mut request = Request::new(());
-            if let Some(text) = given {
-                request.headers_mut().insert(header::AUTHORIZATION, text.parse().unwrap());
-            }
-            let mut parts = request.into_parts().0;
-            let passed = Operator::from_request_parts(&mut parts, &Trust::operators(ours)).await;
-            assert_eq!(passed.err().map(|problem| problem.status().as_u16()), status);
+            assert_eq!(caller.may(scope), may, "{scope}");
         }
+        assert!(!Caller::new("ada", None, &[":*", "*"]).may("orders:read"));
+    }
+
+    #[test]
+    fn a_customer_that_cannot_be_is_nobody() {
+        let customer = |named| Caller::new("ada", named, &[]).customer::<u32>();
+        assert_eq!(customer(None).unwrap(), None);
+        assert_eq!(customer(Some("7")).unwrap(), Some(7));
+        assert_eq!(customer(Some("usr_7")).unwrap_err().status(), 401);
     }
 }

@@ -16,8 +16,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::gate::{Gate, Guards};
 use crate::request::{RequestContext, X_REQUEST_ID, given_request_id, given_traceparent};
-use crate::{Problem, health, limits, metrics};
+use crate::{Problem, Routes, health, limits, metrics, openapi};
 
 /// Where new ids come from.
 pub type NewId = Arc<dyn Fn() -> Uuid + Send + Sync>;
@@ -27,6 +28,10 @@ pub type NewId = Arc<dyn Fn() -> Uuid + Send + Sync>;
 pub struct Edge {
     /// How it tells how well it is.
     pub health: health::Checks,
+    /// Who may pass.
+    pub gate: Gate,
+    /// What tells strangers how to use it: `/openapi.json`.
+    pub document: Option<serde_json::Value>,
     /// Where new request ids come from.
     pub new_id: NewId,
     /// Requests worked on at once.
@@ -36,11 +41,13 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// The usual limits.
+    /// The usual limits, and a gate that is shut.
     #[must_use]
     pub fn new(health: health::Checks, new_id: impl Fn() -> Uuid + Send + Sync + 'static) -> Self {
         Self {
             health,
+            gate: Gate::shut(),
+            document: None,
             new_id: Arc::new(new_id),
             in_flight_max: limits::IN_FLIGHT_MAX,
             request_wait_max: limits::REQUEST_WAIT_MAX,
@@ -63,14 +70,17 @@ struct Limit {
     request_wait_max: Duration,
 }
 
-/// Puts the edge around `routes`: health routes, 404 and 405 as problems, at most
+/// Puts the edge around `routes`: a guard in front of each, health routes, 404 and 405 as problems, at most
 /// `in_flight_max` requests at once (one more is 503 at once), a time-out, panics as 500,
 /// request ids, and one log line for each request.
-pub fn edge(routes: Router, edge: Edge) -> Router {
-    let Edge { health, new_id, in_flight_max, request_wait_max } = edge;
+pub fn edge(routes: Routes, edge: Edge) -> Router {
+    let Edge { health, gate, document, new_id, in_flight_max, request_wait_max } = edge;
     let limit = Arc::new(Limit { in_flight: Semaphore::new(in_flight_max), request_wait_max });
+    let described = document.as_ref().map(openapi::routes);
     routes
+        .into_router(&Guards::new(gate))
         .layer(from_fn_with_state(limit, limited))
+        .merge(described.unwrap_or_default())
         // Whether the service is overloaded is asked of these: they are not limited themselves.
         .merge(health::routes(health))
         .fallback(|| async { Problem::not_found("there is nothing at this path") })

@@ -17,6 +17,12 @@ pub const BODY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a client may take to send its headers, and a connection may idle.
 pub const HEADER_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// The largest head of a request, in bytes.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// How many headers a request may have.
+pub const HEADERS_MAX: usize = 100;
+
 /// How long a client may take to read anything of its answer before it is cut off.
 pub const WRITE_WAIT_MAX: Duration = Duration::from_secs(30);
 

@@ -2,12 +2,13 @@
 
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{Json, Problem, limits};
 
 /// A page of a list: `{"data": […], "page": {"next_cursor", "prev_cursor", "has_more"}}`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Page<T> {
     /// The rows.
     pub data: Vec<T>,
@@ -18,7 +19,7 @@ pub struct Page<T> {
 }
 
 /// Where a list goes on.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 pub struct Ends {
     /// To the page after this one.
     pub next_cursor: Option<String>,

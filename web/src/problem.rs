@@ -69,6 +69,13 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
+    /// 401.
+    #[must_use]
+    pub fn unauthorised(detail: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorised", detail)
+            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
     /// 503 with `Retry-After`: something this request needs is away.
     #[must_use]
     pub fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
@@ -239,7 +246,7 @@ struct Body<'a> {
 }
 
 /// `idempotency_key_reused` reads "Idempotency key reused".
-fn title(code: &str) -> String {
+pub(crate) fn title(code: &str) -> String {
     let words = code.replace('_', " ");
     let mut letters = words.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())

@@ -6,10 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -17,9 +14,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::limits;
 use crate::metrics::Connected;
 use crate::patient::Patient;
-use crate::{Peer, limits};
 
 /// How long to wait after a failed `accept`, so that having no file descriptors left does not
 /// keep a core busy.
@@ -76,16 +73,13 @@ async fn connection(stream: TcpStream, router: Router, drain: CancellationToken)
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let peer = Peer(stream.peer_addr().ok().map(|address| address.ip()));
     let router = TowerToHyperService::new(router);
-    let service = service_fn(|mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        router.call(request)
-    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits::HEADER_WAIT_MAX)
-        .serve_connection(TokioIo::new(Patient::new(stream)), service);
+        .max_buf_size(limits::HEAD_BYTES_MAX)
+        .max_headers(limits::HEADERS_MAX)
+        .serve_connection(TokioIo::new(Patient::new(stream)), router);
     let mut served = pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
-use axum::routing::{get, post};
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,7 +12,8 @@ use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use crate::{
-    Edge, Json, OptionalJson, PathId, Problem, Query, RawBody, RequestContext, edge, health, limits,
+    Access, Edge, Json, Operation, OptionalJson, PathId, Problem, Query, RawBody, RequestContext,
+    Routes, edge, health, limits,
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -38,25 +38,35 @@ fn edge_for_tests() -> Edge {
     Edge::new(health::Checks::none(), || Uuid::from_u128(7))
 }
 
-fn routes() -> Router {
-    Router::new()
-        .route("/count", post(|Json(body): Json<Counted>| async move { body.count.to_string() }))
-        .route("/empty", post(|OptionalJson(NoFields {}): OptionalJson<NoFields>| async { "ok" }))
-        .route("/raw", post(|RawBody(body): RawBody| async move { body.len().to_string() }))
-        .route("/things/{id}", get(|PathId(id): PathId<u8>| async move { id.to_string() }))
+/// Routes that need no token: what is around them is looked at here.
+fn open(path: &'static str) -> Operation {
+    Operation::get(path, path, Access::Signature, "For the tests")
+}
+
+fn open_post(path: &'static str) -> Operation {
+    Operation::post(path, path, Access::Signature, "For the tests")
+}
+
+fn routes() -> Routes {
+    Routes::new()
         .route(
-            "/list",
-            get(|Query(filter): Query<Filter>| async move {
-                format!("{:?} {:?}", filter.limit, filter.status)
-            }),
+            open_post("/count"),
+            |Json(body): Json<Counted>| async move { body.count.to_string() },
         )
-        .route("/panic", get(|| async { panic!("as a test asks") as &'static str }))
-        .route("/slow", get(std::future::pending::<&'static str>))
-        .route("/slow", post(std::future::pending::<&'static str>))
-        .route(
-            "/context",
-            get(|context: RequestContext| async move { format!("{:?}", context.traceparent) }),
-        )
+        .route(open_post("/empty"), |OptionalJson(NoFields {}): OptionalJson<NoFields>| async {
+            "ok"
+        })
+        .route(open_post("/raw"), |RawBody(body): RawBody| async move { body.len().to_string() })
+        .route(open("/things/{id}"), |PathId(id): PathId<u8>| async move { id.to_string() })
+        .route(open("/list"), |Query(filter): Query<Filter>| async move {
+            format!("{:?} {:?}", filter.limit, filter.status)
+        })
+        .route(open("/panic"), || async { panic!("as a test asks") as &'static str })
+        .route(open("/slow"), std::future::pending::<&'static str>)
+        .route(open_post("/slow"), std::future::pending::<&'static str>)
+        .route(open("/context"), |context: RequestContext| async move {
+            format!("{:?}", context.traceparent)
+        })
 }
 
 async fn ask(router: Router, request: Request<Body>) -> (StatusCode, Response<()>, String) {
@@ -232,7 +242,7 @@ async fn a_server_ends_what_it_began() {
         finished.clone().wait_for(|done| *done).await.unwrap();
         Ok::<_, Problem>("done")
     };
-    let router = edge(Router::new().route("/work", get(handler)), edge_for_tests());
+    let router = edge(Routes::new().route(open("/work"), handler), edge_for_tests());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let drain = tokio_util::sync::CancellationToken::new();

@@ -1,7 +1,5 @@
 //! What placing an order takes and refuses, without a store.
 
-use std::sync::Arc;
-
 use schemas::Personal;
 
 use super::*;
@@ -90,7 +88,10 @@ fn a_refusal_about_the_lines_names_the_line() {
 fn only_trusted_callers_say_when_and_never_in_the_future() {
     let time = |text: &str| text.parse::<Timestamp>().unwrap();
     let now = time("2026-11-23T05:00:00Z");
-    let caller = |trusted| Caller { principal: Arc::from("somebody"), trusted };
+    let caller = |trusted: bool| {
+        let scopes: &[&str] = if trusted { &["orders:import"] } else { &["orders:write"] };
+        Caller::new("somebody", None, scopes)
+    };
     let (past, future) = (time("1997-01-01T00:00:00Z"), time("2026-11-23T05:00:00.001Z"));
     assert_eq!(placed_at(None, &caller(false), now).unwrap(), now);
     assert_eq!(placed_at(Some(past), &caller(true), now).unwrap(), past);

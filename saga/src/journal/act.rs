@@ -36,7 +36,7 @@ pub struct Act {
 }
 
 /// What became of a step, as a person says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// What was asked was done.
@@ -55,7 +55,7 @@ impl Outcome {
 }
 
 /// Something that may be done now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Legal {
     /// What.
     pub verb: Verb,
@@ -68,7 +68,7 @@ pub struct Legal {
 }
 
 /// A step that may be named.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Choice {
     /// Which one.
     pub step: &'static str,

@@ -78,6 +78,8 @@ impl Fleet {
             ("WAYBILL_PAYMENT_WEBHOOK_SECRET", "whsec_payment_storm".to_owned()),
             ("WAYBILL_CARRIER_WEBHOOK_SECRET", "whsec_carrier_storm".to_owned()),
             ("WAYBILL_DRIFT_ROWS_PER_SECOND", "20".to_owned()),
+            ("WAYBILL_JWKS", crate::tokens::issuer(7).key_set()),
+            ("WAYBILL_RATE_LIMITS", "none".to_owned()),
         ];
         std::fs::create_dir_all(folder.join("sandbox")).unwrap();
         let mut fleet = Self {

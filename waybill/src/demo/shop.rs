@@ -38,11 +38,11 @@ pub(super) struct Shop {
 }
 
 impl Shop {
-    /// Speaks to a running platform, as a caller that may import.
-    pub(super) fn new(endpoints: &Endpoints, token: &str) -> anyhow::Result<Self> {
-        let Endpoints { command_url, query_url, payment_url, .. } = endpoints;
+    /// Speaks to a running platform, with the token that it issues to itself.
+    pub(super) fn new(endpoints: &Endpoints) -> anyhow::Result<Self> {
+        let Endpoints { command_url, query_url, payment_url, token, .. } = endpoints;
         Ok(Self {
-            client: Client::new(command_url, query_url, Some(token))?,
+            client: Client::new(command_url, query_url, token.as_deref())?,
             books: Client::new(payment_url, payment_url, None)?,
         })
     }

@@ -22,7 +22,6 @@ const START_MAX: Duration = Duration::from_mins(3);
 pub(super) struct Stage {
     data_dir: PathBuf,
     log: PathBuf,
-    token: String,
     keep: bool,
     process: Option<Process>,
 }
@@ -36,7 +35,7 @@ impl Stage {
         fs::create_dir_all(&data_dir)
             .with_context(|| format!("cannot make {}", data_dir.display()))?;
         let log = data_dir.join("up.log");
-        Ok(Self { data_dir, log, token: format!("import-{id}"), keep, process: None })
+        Ok(Self { data_dir, log, keep, process: None })
     }
 
     /// Where the data is.
@@ -66,7 +65,7 @@ impl Stage {
             name: "waybill up",
             file: env::current_exe().context("where is this program?")?,
             arguments,
-            environment: vec![("WAYBILL_IMPORT_TOKEN".to_owned(), self.token.clone())],
+            environment: Vec::new(),
             alone: true,
             log: self.log.clone(),
             stop: Signal::SIGTERM,
@@ -83,7 +82,7 @@ impl Stage {
     /// A caller of the running platform.
     pub(super) fn shop(&self) -> anyhow::Result<Shop> {
         let endpoints = Endpoints::read(&self.data_dir).context("the platform is not running")?;
-        Shop::new(&endpoints, &self.token)
+        Shop::new(&endpoints)
     }
 
     /// Kills the platform on the spot, and waits until it is dead.

@@ -15,6 +15,8 @@ use crate::exit::Misconfigured;
 
 /// The file of the master key in a data folder.
 const MASTER_KEY: &str = "master.key";
+/// The file with the key that tokens are signed with.
+const TOKEN_KEY: &str = "token.key";
 
 /// A secret that is shorter was not written to its end, and nothing depends on it yet.
 const SECRET_CHARACTERS_MIN: usize = 32;
@@ -164,6 +166,12 @@ fn secret(file: &Path) -> anyhow::Result<String> {
 /// data with it.
 pub(crate) fn master_key(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     keep(&path.join(MASTER_KEY), || MasterKey::generate(Chance::system()))
+}
+
+/// The key that the platform with this folder signs tokens with, 32 bytes as base64, made once.
+pub(crate) fn token_key(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    // As much chance, in the same spelling, as a master key is.
+    keep(&path.join(TOKEN_KEY), || MasterKey::generate(Chance::system()))
 }
 
 /// The master key in the data folder `path`, where there is one.

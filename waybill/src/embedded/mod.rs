@@ -6,6 +6,7 @@
 //! DATA/password        what both servers ask for, readable by the owner only
 //! DATA/password.*      what Postgres asks the logins of the roles for
 //! DATA/master.key      what the keys of personal data are wrapped with, readable by the owner only
+//! DATA/token.key       what the tokens of a platform for trying are signed with
 //! DATA/postgres/       the cluster          DATA/postgres.log
 //! DATA/nats/           JetStream's store    DATA/nats.log
 //! ```
@@ -21,7 +22,7 @@ use std::path::Path;
 
 pub use find::{Postgres as PostgresBinaries, find_nats_server, find_postgres};
 pub use folder::Folder;
-pub(crate) use folder::{existing_master_key, fallback, master_key};
+pub(crate) use folder::{existing_master_key, fallback, master_key, token_key};
 pub use logins::add_login;
 pub use nats::Nats;
 pub use postgres::Postgres;

@@ -11,3 +11,4 @@ pub(crate) mod schemas;
 pub(crate) mod standing;
 pub(crate) mod streams;
 pub(crate) mod subjects;
+pub(crate) mod tokens;

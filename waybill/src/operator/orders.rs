@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::endpoints::{DATA_DIR_DEFAULT, Endpoints};
 use crate::exit::{Ending, Misconfigured};
+use crate::options::Hidden;
 use crate::output::Output;
 use crate::timeline;
 
@@ -56,11 +57,14 @@ pub(super) struct At {
     #[arg(long, env = "WAYBILL_DATA_DIR", value_name = "FOLDER",
           default_value = DATA_DIR_DEFAULT)]
     data_dir: PathBuf,
+    /// Who one is. [default: the token that the `waybill up` in --data-dir issues to itself]
+    #[arg(long, env = "WAYBILL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<Hidden>,
 }
 
 impl At {
-    /// A caller of both, who brings `token` where there is one.
-    pub(super) fn client(&self, token: Option<&str>) -> anyhow::Result<Client> {
+    /// A caller of both.
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
         let running = Endpoints::read(&self.data_dir);
         let missing = |what: &str| {
             Misconfigured::error(format!(
@@ -75,6 +79,9 @@ impl At {
         };
         let command = given(&self.command_url, |running| &running.command_url);
         let query = given(&self.query_url, |running| &running.query_url);
+        let own = running.as_ref().and_then(|running| running.token.as_deref());
+        let token = self.token.as_ref().map(Hidden::as_str).filter(|token| !token.is_empty());
+        let token = token.or(own);
         Client::new(
             &command.ok_or_else(|| missing("command"))?,
             &query.ok_or_else(|| missing("query"))?,
@@ -134,12 +141,12 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     let output = Output::standard();
     match options.command {
         Command::Place(place) => {
-            let client = place.at.client(None)?;
+            let client = place.at.client()?;
             let placed = client.post("/v1/orders", &place.body()?).await?.succeeded()?;
             output.line(placed.text("/id")?);
         }
         Command::Show { order, at } => {
-            let client = at.client(None)?;
+            let client = at.client()?;
             let detail = client.get(&format!("/v1/orders/{order}")).await?;
             timeline::summary(output, &detail);
             let events = client.list(&format!("/v1/orders/{order}/events")).await?;
@@ -147,7 +154,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
         }
         Command::Cancel { order, reason, at } => {
             let (path, body) = (format!("/v1/orders/{order}/cancel"), json!({ "reason": reason }));
-            let pending = at.client(None)?.post(&path, &body).await?.succeeded()?;
+            let pending = at.client()?.post(&path, &body).await?.succeeded()?;
             output.line(pending.text("/status")?);
         }
     }

@@ -39,8 +39,6 @@ enum Command {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        token: Token,
-        #[command(flatten)]
         at: At,
     },
     /// Send again what nobody answered, and what failed.
@@ -96,14 +94,6 @@ struct List {
     at: At,
 }
 
-/// Who one is.
-#[derive(Debug, Args)]
-struct Token {
-    /// The token of operators.
-    #[arg(long, env = "WAYBILL_OPERATOR_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    operator_token: Option<String>,
-}
-
 /// Which saga, and who says so.
 #[derive(Debug, Args)]
 struct Act {
@@ -126,8 +116,6 @@ struct Act {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    token: Token,
-    #[command(flatten)]
     at: At,
 }
 
@@ -137,8 +125,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     match options.command {
         Command::Run(role) => return role::sagas::run(*role).await,
         Command::List(asked) => list(output, &asked).await?,
-        Command::Show { saga, journal, json, token, at } => {
-            let client = at.client(token.operator_token.as_deref())?;
+        Command::Show { saga, journal, json, at } => {
+            let client = at.client()?;
             show(output, &client, saga, journal, json).await?;
         }
         Command::Retry(asked) => act(output, Verb::Retry, &asked, json!({})).await?,
@@ -162,7 +150,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
 
 /// Does it to the saga as it stands.
 async fn act(output: Output, verb: Verb, asked: &Act, more: Value) -> anyhow::Result<()> {
-    let client = asked.at.client(asked.token.operator_token.as_deref())?;
+    let client = asked.at.client()?;
     let path = format!("/v1/sagas/{}", asked.saga);
     let version = match asked.if_version {
         Some(version) => version,
@@ -189,7 +177,7 @@ async fn act(output: Output, verb: Verb, asked: &Act, more: Value) -> anyhow::Re
 }
 
 async fn list(output: Output, asked: &List) -> anyhow::Result<()> {
-    let rows = asked.at.client(None)?.get(&asked.path()).await?;
+    let rows = asked.at.client()?.get(&asked.path()).await?;
     let rows = rows["data"].as_array().cloned().unwrap_or_default();
     if asked.json {
         output.line(serde_json::to_string_pretty(&Value::Array(rows))?);

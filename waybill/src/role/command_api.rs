@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use event_store::{FeedHandle, Vault};
+use schemas::Clock;
 use tokio::net::TcpListener;
+use web::Gate;
 
 use crate::exit::Ending;
 use crate::platform::Platform;
 use crate::supervisor::{Signals, Supervisor};
-use crate::{health, options};
+use crate::{access, health, options};
 
 /// Take commands: over HTTP, and from sagas.
 #[derive(Debug, Args)]
@@ -31,15 +33,13 @@ pub(crate) struct Options {
     #[command(flatten)]
     master: options::Master,
     #[command(flatten)]
-    import: options::Import,
-    #[command(flatten)]
-    operators: options::Operators,
+    access: options::Access,
 }
 
 /// Runs the role.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
-    let Options { command_addr, log, nats, secrets, master, import, operators } = options;
-    let tokens = Tokens { import, operators };
+    let Options { command_addr, log, nats, secrets, master, access } = options;
+    let gate = access::gate(&access, Clock::system())?;
     let masters = master.keys(None)?;
     let mut signals = Signals::listen()?;
     let mut supervisor = Supervisor::default();
@@ -48,14 +48,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
         Platform::open(&mut supervisor, &log.database_url, &nats.nats_url, &log.tuning).await?;
     let vault = platform.vault(&mut supervisor, masters).await?;
     let feed = platform.follow(&mut supervisor);
-    start(&mut supervisor, &platform, vault, &feed, listener, secrets, tokens);
+    start(&mut supervisor, &platform, vault, &feed, listener, secrets, gate);
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
-}
-
-/// What callers may bring.
-pub(super) struct Tokens {
-    pub(super) import: options::Import,
-    pub(super) operators: options::Operators,
 }
 
 /// Starts the inbox and the API.
@@ -66,7 +60,7 @@ pub(super) fn start(
     feed: &FeedHandle,
     listener: TcpListener,
     secrets: options::WebhookSecrets,
-    Tokens { import, operators }: Tokens,
+    gate: Gate,
 ) {
     let inbox = command_api::Inbox::new(platform.store.clone(), platform.clock);
     platform.react(supervisor, feed, inbox);
@@ -75,9 +69,7 @@ pub(super) fn start(
         vault,
         clock: platform.clock,
         ids: platform.ids,
-        // A variable that is set to nothing is not a token that everybody knows.
-        import_token: import.import_token.filter(|token| !token.is_empty()),
-        operator_token: operators.operator_token.filter(|token| !token.is_empty()),
+        gate,
         payment_webhook_secret: secrets.payment_webhook_secret,
         carrier_webhook_secret: secrets.carrier_webhook_secret,
         health: health::checks(platform),

@@ -6,17 +6,18 @@ use std::time::Duration;
 use clap::Args;
 use event_store::Vault;
 use query_api::{StreamLimits, Streams};
-use schemas::{Chance, Ids};
+use schemas::{Chance, Clock, Ids};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::warn;
+use web::Gate;
 
 use crate::exit::{Ending, Misconfigured};
 use crate::metrics::Metrics;
 use crate::platform::{check_login, forget_erased};
 use crate::supervisor::{Signals, Stage, Supervisor};
-use crate::{health, options};
+use crate::{access, health, options};
 
 /// How long the database may take to answer at the start before it counts as away.
 const LOGIN_CHECK_MAX: Duration = Duration::from_secs(5);
@@ -38,11 +39,14 @@ pub(crate) struct Options {
     master: options::Master,
     #[command(flatten)]
     queries: options::Queries,
+    #[command(flatten)]
+    access: options::Access,
 }
 
 /// Runs the role.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
-    let Options { query_addr, log, master, queries } = options;
+    let Options { query_addr, log, master, queries, access } = options;
+    let gate = access::gate(&access, Clock::system())?;
     let masters = master.keys(None)?;
     let mut signals = Signals::listen()?;
     let mut supervisor = Supervisor::default();
@@ -56,7 +60,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
         check(&vault).await?;
     }
     forget_erased(&mut supervisor, &vault);
-    start(&mut supervisor, &metrics, pool, vault, listener, queries);
+    start(&mut supervisor, &metrics, pool, vault, listener, queries, gate);
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
 }
 
@@ -68,8 +72,9 @@ pub(super) fn start(
     vault: Vault,
     listener: TcpListener,
     queries: options::Queries,
+    gate: Gate,
 ) {
-    let options::Queries { cursors, operators, streams } = queries;
+    let options::Queries { cursors, streams } = queries;
     let ids = Ids::system();
     let cursor_secret = cursors.cursor_secret.filter(|secret| !secret.is_empty());
     metrics.of_readers(&pool);
@@ -88,8 +93,7 @@ pub(super) fn start(
         vault,
         ids,
         cursor_secret: cursor_secret.unwrap_or_else(|| ids.next().to_string()),
-        // A variable that is set to nothing is not a token that everybody knows.
-        operator_token: operators.operator_token.filter(|token| !token.is_empty()),
+        gate,
         streams,
     });
     health::serve_router(supervisor, "query-api", listener, router, metrics);

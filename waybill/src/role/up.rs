@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use event_store::Vault;
-use schemas::Ids;
+use schemas::{Clock, Ids};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
+use web::Gate;
 
 use super::sandbox::Sandbox;
 use super::{adapters, command_api, projections, query_api, relay, sagas};
+use crate::access;
 use crate::embedded::{Servers, fallback, master_key};
 use crate::endpoints::{DATA_DIR_DEFAULT, Endpoints};
 use crate::exit::Ending;
@@ -73,9 +75,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     master: options::Master,
     #[command(flatten)]
-    import: options::Import,
-    #[command(flatten)]
-    operators: options::Operators,
+    access: options::Access,
     #[command(flatten)]
     webhook: options::OperatorWebhook,
     #[command(flatten)]
@@ -96,6 +96,10 @@ struct Ports<T> {
 /// Runs the role.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     let mut signals = Signals::listen()?;
+    if options.access.jwks().is_none() {
+        access::on_loopback(options.command_addr, "--command-addr")?;
+        access::on_loopback(options.query_addr, "--query-addr")?;
+    }
     let data_dir = choose(&options.data_dir)?;
     let servers = tokio::select! {
         () = signals.next() => return Ok(Ending::Orderly),
@@ -180,6 +184,13 @@ async fn run_on(
     let at = |listener: &TcpListener| -> anyhow::Result<String> {
         Ok(format!("http://{}", listener.local_addr().context("no local address")?))
     };
+    let (access, clock) = (&options.access, Clock::system());
+    let (gate, token) = if access.jwks().is_some() {
+        (access::gate(access, clock)?, None)
+    } else {
+        let (gate, token) = access::development(access, data_dir, clock)?;
+        (gate, Some(token))
+    };
     let endpoints = Endpoints {
         command_url: at(&listeners.command)?,
         query_url: at(&listeners.query)?,
@@ -189,6 +200,7 @@ async fn run_on(
         reading_url: on.reading_url.clone(),
         owner_url: on.owner_url.clone(),
         nats_url: on.nats_url.clone(),
+        token,
         pid: std::process::id(),
     };
     let mut supervisor = Supervisor::default();
@@ -199,20 +211,27 @@ async fn run_on(
     let own = options.master.master_key.is_none().then(|| master_key(data_dir)).transpose()?;
     let masters = options.master.keys(own.as_ref().map(|key| key.as_str()))?;
     let vault = platform.vault(&mut supervisor, masters).await?;
-    start_roles(&mut supervisor, &platform, vault, options, data_dir, listeners, &endpoints)?;
+    let all = Start { options, data_dir, listeners, endpoints: &endpoints, gate };
+    start_roles(&mut supervisor, &platform, vault, all)?;
     endpoints.write(data_dir)?;
     welcome(Output::standard(), data_dir, &endpoints);
     Ok(supervisor.supervise(signals, options.tuning.drain.max()).await)
+}
+
+/// What the roles are started with.
+struct Start<'a> {
+    options: &'a Options,
+    data_dir: &'a Path,
+    listeners: Ports<TcpListener>,
+    endpoints: &'a Endpoints,
+    gate: Gate,
 }
 
 fn start_roles(
     supervisor: &mut Supervisor,
     platform: &Platform,
     vault: Vault,
-    options: &Options,
-    data_dir: &Path,
-    listeners: Ports<TcpListener>,
-    endpoints: &Endpoints,
+    Start { options, data_dir, listeners, endpoints, gate }: Start<'_>,
 ) -> anyhow::Result<()> {
     let secret = |prefix: &str| format!("{prefix}_{}", Ids::system().next().simple());
     let secrets = WebhookSecrets {
@@ -237,18 +256,15 @@ fn start_roles(
     projections::start(supervisor, platform, feed.clone(), options.drift);
     sagas::start(supervisor, platform, feed.clone());
     adapters::start(supervisor, platform, &vault, &feed, &outside, &options.webhook)?;
-    let (import, operators) = (options.import.clone(), options.operators.clone());
-    let tokens = command_api::Tokens { import, operators };
     let (commands, sealing) = (listeners.command, vault.clone());
-    command_api::start(supervisor, platform, sealing, &feed, commands, secrets, tokens);
+    command_api::start(supervisor, platform, sealing, &feed, commands, secrets, gate.clone());
     let queries = options::Queries {
         cursors: options::Cursors { cursor_secret: None },
-        operators: options.operators.clone(),
         streams: options.streams.clone(),
     };
     let (url, tuning) = (&endpoints.reading_url, &options.tuning);
     let pool = query_api::pool(url, tuning.database_connections)?;
-    query_api::start(supervisor, &platform.metrics, pool, vault, listeners.query, queries);
+    query_api::start(supervisor, &platform.metrics, pool, vault, listeners.query, queries, gate);
     info!("every role runs");
     Ok(())
 }
@@ -288,6 +304,14 @@ fn welcome(output: Output, data_dir: &Path, endpoints: &Endpoints) {
     output.line(format!("  carrier    {}  (sandbox)", key(carrier_url)));
     output.line(format!("  data       {}", key(&data_dir.display().to_string())));
     output.gap();
+    if let Some(token) = &endpoints.token {
+        output.line("This platform is for trying: it issues a token to itself that may do");
+        output.line("everything, and listens on this machine only. To paste first:");
+        output.gap();
+        output.line(format!("export WAYBILL_TOKEN={token}"));
+        output.gap();
+    }
+    let bearer = r#"-H "Authorization: Bearer $WAYBILL_TOKEN""#;
     output.line("Three lines to paste into another terminal: stock, an order, its timeline.");
     output.gap();
     let order = concat!(
@@ -298,15 +322,21 @@ fn welcome(output: Output, data_dir: &Path, endpoints: &Endpoints) {
         r#""line1":"Weg 1","city":"Berlin","region":"DE-BE","postal_code":"10115","#,
         r#""country":"DE"}}"#
     );
-    let post = concat!(
-        "curl -s -X POST -H 'Content-Type: application/json'",
-        r#" -H "Idempotency-Key: $(date +%s%N)""#
+    let post = format!(
+        "curl -s -X POST {bearer} -H 'Content-Type: application/json' \
+         -H \"Idempotency-Key: $(date +%s%N)\""
     );
     output.line(format!("{post} {command_url}/v1/stock/mug/receive -d '{{\"quantity\":10}}'"));
     output.gap();
     output.line(format!("{post} {command_url}/v1/orders -d '{order}'"));
     output.gap();
-    output.line(format!("curl -s '{query_url}/v1/orders?sort=-placed_at'"));
+    output.line(format!("curl -s {bearer} '{query_url}/v1/orders?sort=-placed_at'"));
+    output.gap();
+    output.line(format!(
+        "Every operation, to read and to try: {}",
+        key(&format!("{command_url}/docs"))
+    ));
+    output.line(format!("and {}", key(&format!("{query_url}/docs"))));
     output.gap();
     output.line(output.paint(Style::Dim, "Ctrl-C stops it in order; the data stays."));
 }

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 /// The same for what is probably parked for one cause: a hash (FNV-1a, 64 bits) of the event's type
 /// and of the reason without the numbers in it, as 16 hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::Type)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::Type, schemars::JsonSchema)]
+#[schemars(extend("pattern" = "^[0-9a-f]{16}$"))]
 #[serde(transparent)]
 #[sqlx(transparent)]
 pub struct Fingerprint(String);

@@ -113,6 +113,7 @@ async fn a_role_refuses_to_serve_as_the_owner() {
         std::process::Command::new(env!("CARGO_BIN_EXE_waybill-under-test"))
             .args(["query-api", "--query-addr", "127.0.0.1:0", "--database-url", url])
             .env_clear()
+            .env("WAYBILL_JWKS", crate::tokens::issuer(7).key_set())
             .env("WAYBILL_MASTER_KEY", event_store::MasterKey::generate(chance).as_str())
             .output()
             .unwrap()

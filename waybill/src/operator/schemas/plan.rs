@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use schemas::catalogue::{Catalogue, shape};
 use serde_json::Value;
 
-use super::asyncapi;
+use super::{asyncapi, breaking};
 
 /// Where the schemas of events stand.
 pub(super) const EVENTS: &str = "json/events";
@@ -16,6 +16,8 @@ pub(super) const EVENTS: &str = "json/events";
 pub(super) const COMMANDS: &str = "json/commands";
 /// The document of all events.
 pub(super) const ASYNCAPI: &str = "asyncapi.json";
+/// Where the documents of the APIs stand.
+pub(super) const OPENAPI: &str = "openapi";
 /// Where the examples stand.
 pub(super) const GOLDEN: &str = "golden";
 
@@ -28,6 +30,8 @@ pub(super) struct Plan {
     pub(super) remove: BTreeSet<PathBuf>,
     /// Types of events that changed under an unchanged version.
     pub(super) frozen: BTreeSet<String>,
+    /// What callers of the APIs would find changed.
+    pub(super) broken: BTreeSet<String>,
 }
 
 impl Plan {
@@ -36,6 +40,7 @@ impl Plan {
         folder: &Path,
         events: Catalogue,
         commands: &Catalogue,
+        apis: &Catalogue,
         replace: &BTreeSet<String>,
     ) -> anyhow::Result<Self> {
         let mut plan = Self::default();
@@ -45,6 +50,7 @@ impl Plan {
         let path = folder.join(ASYNCAPI);
         let stands = if path.exists() { Some(parsed(&path)?) } else { None };
         plan.put(path, stands.as_ref(), &document);
+        plan.apis(&folder.join(OPENAPI), apis)?;
         Ok(plan)
     }
 
@@ -91,6 +97,18 @@ impl Plan {
         Ok(())
     }
 
+    /// The documents of the APIs follow the code, as long as nobody is let down by it.
+    fn apis(&mut self, folder: &Path, apis: &Catalogue) -> anyhow::Result<()> {
+        let stands = read(folder)?;
+        for (name, document) in apis {
+            if let Some(before) = stands.get(name) {
+                self.broken.extend(breaking::changes(before, document));
+            }
+            self.put(file(folder, name), stands.get(name), document);
+        }
+        Ok(())
+    }
+
     fn put(&mut self, path: PathBuf, stands: Option<&Value>, value: &Value) {
         if stands != Some(value) {
             self.write.insert(path, value.clone());
@@ -128,7 +146,13 @@ impl Plan {
                  `make schemas REPLACE={name}`"
             )
         };
-        let refusals: Vec<_> = self.frozen.iter().map(each).collect();
+        let broken = self.broken.iter().map(|change| {
+            format!(
+                "{change}: callers are let down by it; if nobody relies on it yet, \
+                 `make schemas BREAK=1`"
+            )
+        });
+        let refusals: Vec<_> = self.frozen.iter().map(each).chain(broken).collect();
         (!refusals.is_empty()).then(|| refusals.join("\n"))
     }
 }

@@ -52,13 +52,14 @@ fn write(folder: &Path, events: Catalogue, replace: &[&str]) -> anyhow::Result<V
         fs::write(folder.join(GOLDEN).join(format!("{name}.json")), "{}").unwrap();
     }
     let replace: BTreeSet<String> = replace.iter().map(|name| (*name).to_owned()).collect();
-    Plan::make(folder, events, &Catalogue::new(), &replace)?.carry_out()
+    Plan::make(folder, events, &Catalogue::new(), &Catalogue::new(), &replace)?.carry_out()
 }
 
 #[test]
 fn the_files_in_schemas_say_what_the_code_does() {
     let (events, commands) = (catalogue::events(), catalogue::commands());
-    let plan = Plan::make(&committed(), events, &commands, &BTreeSet::new()).unwrap();
+    let plan =
+        Plan::make(&committed(), events, &commands, &super::apis(), &BTreeSet::new()).unwrap();
     if let Some(refusal) = plan.refusal() {
         panic!("{refusal}");
     }
