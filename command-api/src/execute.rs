@@ -73,10 +73,15 @@ impl Api {
     /// # Errors
     /// 503 where the log cannot be read.
     pub(crate) async fn conversation(&self, stream: StreamId) -> Result<Option<Uuid>, Problem> {
-        let first = self.0.store.read_stream(stream, 0, 1).await;
-        let first = first.map_err(|error| problem(error.into(), NOWHERE))?;
-        Ok(first.first().map(|event| event.correlation_id))
+        conversation(&self.0.store, stream).await
     }
+}
+
+/// See [`Api::conversation`].
+pub(crate) async fn conversation(store: &Store, stream: StreamId) -> Result<Option<Uuid>, Problem> {
+    let first = store.read_stream(stream, 0, 1).await;
+    let first = first.map_err(|error| problem(error.into(), NOWHERE))?;
+    Ok(first.first().map(|event| event.correlation_id))
 }
 
 impl FromRef<Api> for Trust {

@@ -80,6 +80,12 @@ pub fn router(config: Config) -> Router {
         .merge(shipping::routes())
         .merge(payment::routes())
         .with_state(api)
-        .merge(parked::routes().merge(saga::routes()).with_state(operators));
+        .merge(
+            parked::routes()
+                .merge(saga::routes())
+                .merge(order::operator_routes())
+                .merge(payment::operator_routes())
+                .with_state(operators),
+        );
     web::edge(routes, Edge::new(health, move || ids.next()))
 }

@@ -1,4 +1,4 @@
-//! Orders: place and cancel.
+//! Orders: place and cancel, and for operators hold and release.
 
 use aggregates::order::Order;
 use axum::Router;
@@ -6,19 +6,27 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use chrono::SubsecRound as _;
-use schemas::order::{CancelReason, Command, Line};
+use schemas::order::{CancelReason, Command, HoldReason, Line};
 use schemas::{Address, CustomerId, Money, OrderId, Text, Timestamp, Version};
 use serde::{Deserialize, Serialize};
-use web::{Caller, Json, LargeJson, PathId, Problem};
+use web::{Caller, Json, LargeJson, Operator, OptionalJson, PathId, Problem};
 
 use crate::answer::Answer;
 use crate::execute::{Api, NOWHERE, problem};
+use crate::parked::Operators;
 use crate::post::Post;
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/orders", post(place))
         .route("/v1/orders/{order_id}/cancel", post(cancel))
+}
+
+/// What operators may ask for.
+pub(crate) fn operator_routes() -> Router<Operators> {
+    Router::new()
+        .route("/v1/orders/{order_id}/hold", post(hold))
+        .route("/v1/orders/{order_id}/release", post(release))
 }
 
 /// The body of `POST /v1/orders`.
@@ -185,6 +193,65 @@ async fn cancel(
         links,
     };
     Ok(Answer::accepted(done, pending.links.saga.clone(), pending))
+}
+
+/// The body of `POST /v1/orders/{order_id}/hold`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hold {
+    reason: HoldReason,
+}
+
+/// The body of `POST /v1/orders/{order_id}/release`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Release {
+    /// For this reason only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<HoldReason>,
+}
+
+#[derive(Debug, Serialize)]
+struct Changed {
+    id: OrderId,
+    version: Version,
+    links: Links,
+}
+
+/// `POST /v1/orders/{order_id}/hold`: nobody touches it until it is released.
+async fn hold(
+    _: Operator,
+    State(operators): State<Operators>,
+    asked: Post,
+    PathId(order): PathId<OrderId>,
+    Json(body): Json<Hold>,
+) -> Result<Answer<Changed>, Problem> {
+    change(&operators, &asked, order, &body, &Command::Hold { reason: body.reason }).await
+}
+
+/// `POST /v1/orders/{order_id}/release`: it goes on.
+async fn release(
+    _: Operator,
+    State(operators): State<Operators>,
+    asked: Post,
+    PathId(order): PathId<OrderId>,
+    OptionalJson(body): OptionalJson<Release>,
+) -> Result<Answer<Changed>, Problem> {
+    change(&operators, &asked, order, &body, &Command::Release { reason: body.reason }).await
+}
+
+async fn change(
+    operators: &Operators,
+    asked: &Post,
+    order: OrderId,
+    body: &impl Serialize,
+    command: &Command,
+) -> Result<Answer<Changed>, Problem> {
+    let meta = asked.meta(body, order.uuid(), operators.clock.now())?;
+    let done = operators.store.execute::<Order>(&[order.stream()], command, &meta).await;
+    let done = done.map_err(|error| problem(error, NOWHERE))?;
+    let changed = Changed { id: order, version: done.version, links: Links::new(order) };
+    Ok(Answer::done(done, changed))
 }
 
 #[cfg(test)]

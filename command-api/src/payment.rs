@@ -11,10 +11,11 @@ use schemas::{CommandId, OrderId, PaymentId, Text, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::{Uuid, uuid};
-use web::{Json, PathId, Problem, RawBody, RequestContext};
+use web::{Json, Operator, OptionalJson, PathId, Problem, RawBody, RequestContext};
 
 use crate::answer::Answer;
-use crate::execute::{Api, NOWHERE, problem};
+use crate::execute::{Api, NOWHERE, conversation, problem};
+use crate::parked::Operators;
 use crate::post::{Post, request_hash};
 use crate::signature;
 use crate::webhook::{self, Heard};
@@ -26,6 +27,11 @@ pub(crate) fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/orders/{order_id}/payment-method", post(replace_method))
         .route("/v1/webhooks/payments", post(notice))
+}
+
+/// What operators may ask for.
+pub(crate) fn operator_routes() -> Router<Operators> {
+    Router::new().route("/v1/payments/{payment_id}/retry", post(retry))
 }
 
 /// The body of `POST /v1/orders/{order_id}/payment-method`.
@@ -59,6 +65,36 @@ async fn replace_method(
     let done = done.map_err(|error| problem(error, NOWHERE))?;
     let replaced = Replaced { order_id: order, payment_id: payment, version: done.version };
     Ok(Answer::accepted(done, format!("/v1/payments/{payment}"), replaced))
+}
+
+/// A body with nothing in it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Debug, Serialize)]
+struct Changed {
+    id: PaymentId,
+    version: Version,
+}
+
+/// `POST /v1/payments/{payment_id}/retry`: what could not be held, or not be taken, is tried once
+/// more with the same card.
+async fn retry(
+    _: Operator,
+    State(operators): State<Operators>,
+    asked: Post,
+    PathId(payment): PathId<PaymentId>,
+    OptionalJson(body): OptionalJson<Nothing>,
+) -> Result<Answer<Changed>, Problem> {
+    let stream = payment.stream();
+    let conversation = conversation(&operators.store, stream).await?;
+    let conversation = conversation.unwrap_or_else(|| payment.uuid());
+    let meta = asked.meta(&body, conversation, operators.clock.now())?;
+    let done = operators.store.execute::<Payment>(&[stream], &Command::Retry, &meta).await;
+    let done = done.map_err(|error| problem(error, NOWHERE))?;
+    let links = format!("/v1/payments/{payment}");
+    Ok(Answer::accepted(done, links, Changed { id: payment, version: done.version }))
 }
 
 /// A notice in the provider's own words; what we do not use is left out.

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::routing::post;
 use chrono::SubsecRound as _;
 use event_store::Meta;
+use schemas::inventory::Units;
 use schemas::shipping::{Command, Scan, Trouble};
 use schemas::{CommandId, FulfilmentId, Text, Timestamp, Version};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ const NOTICES: Uuid = uuid!("5c0b3f1a-7a0e-4a55-9f0c-7b1b1b6f4d02");
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
+        .route("/v1/fulfilment-orders/{fulfilment_id}/short", post(short))
         .route("/v1/fulfilment-orders/{fulfilment_id}/pack", post(pack))
         .route("/v1/fulfilment-orders/{fulfilment_id}/hand-over", post(hand_over))
         .route("/v1/webhooks/carrier", post(notice))
@@ -39,6 +41,26 @@ struct Nothing {}
 struct Changed {
     id: FulfilmentId,
     version: Version,
+}
+
+/// The body of `POST /v1/fulfilment-orders/{fulfilment_id}/short`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Short {
+    /// What is not on the shelf, every sku once.
+    lines: Vec<Units>,
+}
+
+/// `POST /v1/fulfilment-orders/{fulfilment_id}/short`: some of it is not on the shelf. The rest is
+/// sent, and only that is paid for; where nothing is left, the order is cancelled.
+async fn short(
+    State(api): State<Api>,
+    asked: Post,
+    PathId(fulfilment): PathId<FulfilmentId>,
+    Json(body): Json<Short>,
+) -> Result<Answer<Changed>, Problem> {
+    let command = Command::ReportShort { short: body.lines.clone() };
+    change(&api, &asked, fulfilment, &body, &command).await
 }
 
 /// `POST /v1/fulfilment-orders/{fulfilment_id}/pack`: the goods are packed.
@@ -65,7 +87,7 @@ async fn change(
     api: &Api,
     asked: &Post,
     fulfilment: FulfilmentId,
-    body: &Nothing,
+    body: &impl Serialize,
     command: &Command,
 ) -> Result<Answer<Changed>, Problem> {
     let conversation = api.conversation(fulfilment.stream()).await?;

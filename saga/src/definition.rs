@@ -140,6 +140,8 @@ pub enum Output<S: Saga> {
     /// From here on it gives back: nothing that went forward is sent again, unless nobody knows
     /// what became of it.
     StartCompensation(&'static str),
+    /// Somebody should know; it goes on by itself.
+    Alert(&'static str),
     /// A person has to look: everything heard from now on is kept for later.
     Park(&'static str),
     /// It ended. What comes in later is still heard, so that late money goes back.

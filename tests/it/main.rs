@@ -32,4 +32,5 @@ mod services;
 mod storm;
 mod story;
 mod streams;
+mod trouble;
 mod world;

@@ -172,6 +172,10 @@ impl<S: Saga> Draft<S> {
                 self.stop_waiting(|sent| !sent.compensation && !unknown(sent));
                 self.emit(Event::CompensationStarted { reason: reason.to_owned() });
             }
+            Output::Alert(reason) => {
+                let state = self.journal.state.name().to_owned();
+                self.emit(Event::Alerted { reason: reason.to_owned(), state });
+            }
             Output::Park(reason) => self.park(reason.to_owned()),
             Output::Finish(outcome) => self.emit(Event::Finished { outcome: outcome.to_owned() }),
         }
