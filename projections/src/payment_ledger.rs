@@ -542,6 +542,17 @@ mod tests {
     }
 
     #[test]
+    fn money_that_is_held_no_longer_is_held_anew() {
+        let order = order_id();
+        let expired =
+            Event::AuthorisationExpired { order, op: 1, provider_ref: "pi_1".parse().unwrap() };
+        let row = after([requested(1), authorised(), expired.clone()]);
+        assert_eq!((row.state.0, row.authorised, row.unwanted), (State::Expired, 0, false));
+        let row = after([requested(1), authorised(), expired, requested(2)]);
+        assert_eq!((row.state.0, row.transactions.0.len()), (State::Authorising, 2));
+    }
+
+    #[test]
     fn what_was_held_is_let_go() {
         let void = Event::VoidRequested {
             order: order_id(),

@@ -401,6 +401,15 @@ mod tests {
     }
 
     #[test]
+    fn a_step_that_nobody_answers_is_told() {
+        let timer =
+            Event::TimerStarted { name: "reserve".into(), epoch: 1, due: DateTime::UNIX_EPOCH };
+        let row = after([issued("reserve", 1, 1), timer, issued("record_payment", 1, 1)]);
+        let steps = row.steps.0.iter().map(|step| step.status);
+        assert_eq!(steps.collect::<Vec<_>>(), [StepStatus::Pending, StepStatus::Told]);
+    }
+
+    #[test]
     fn giving_back_is_marked() {
         let reason = "payment_declined".to_owned();
         let row =

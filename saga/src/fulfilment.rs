@@ -180,6 +180,15 @@ names! {
     }
 }
 
+names! {
+    /// What somebody should know of.
+    pub enum Alert {
+        PickOverdue = "pick_overdue",
+        HandoverOverdue = "handover_overdue",
+        PaymentWanting = "payment_wanting",
+    }
+}
+
 impl Saga for Fulfilment {
     const NAME: &'static str = "order-fulfilment";
     const VERSION: u16 = 3;
@@ -187,6 +196,7 @@ impl Saga for Fulfilment {
     type Input = Input;
     type Step = Step;
     type Timer = Timer;
+    type Alert = Alert;
 
     fn correlate(event: &Recorded) -> Option<(Uuid, Input)> {
         match &event.fact {

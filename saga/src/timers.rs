@@ -38,6 +38,9 @@ const ALERTS: &str = "waybill_saga_alerts_total";
 /// Says what every number of this crate means. Once per process, after its recorder is there.
 pub fn describe_metrics() {
     describe_counter!(ALERTS, "Orders that are late, by what they wait for");
+    for reason in registry::alerts() {
+        counter!(ALERTS, "reason" => reason).increment(0);
+    }
 }
 
 /// Keeps `saga_timers`: one row for each timer that runs.

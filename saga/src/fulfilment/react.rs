@@ -8,7 +8,7 @@ use schemas::order::RejectReason;
 use schemas::{Money, Timestamp};
 
 use super::state::{End, Funds, Owed, Parcel, Phase, Stock};
-use super::{Fulfilment, Input, Order, Step, Timer, ask};
+use super::{Alert, Fulfilment, Input, Order, Step, Timer, ask};
 use crate::{Output, Reaction};
 
 mod buying;

@@ -173,8 +173,9 @@ impl<S: Saga> Draft<S> {
                 self.emit(Event::CompensationStarted { reason: reason.to_owned() });
             }
             Output::Alert(reason) => {
+                let reason = reason.as_str().to_owned();
                 let state = self.journal.state.name().to_owned();
-                self.emit(Event::Alerted { reason: reason.to_owned(), state });
+                self.emit(Event::Alerted { reason, state });
             }
             Output::Park(reason) => self.park(reason.to_owned()),
             Output::Finish(outcome) => self.emit(Event::Finished { outcome: outcome.to_owned() }),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use schemas::order::{CancelReason, HoldReason};
 
 use super::{
-    DECLINES_MAX, Fulfilment, Funds, Input, Order, Output, Parcel, Phase, Reaction, Step, Timer,
-    anywhere, ask, next, release,
+    Alert, DECLINES_MAX, Fulfilment, Funds, Input, Order, Output, Parcel, Phase, Reaction, Step,
+    Timer, anywhere, ask, next, release,
 };
 
 /// How often a capture is tried again after the provider said "not now".
@@ -151,7 +151,7 @@ fn renew(saga: Fulfilment, order: &Order) -> Reaction<Fulfilment> {
 /// F6: somebody has to pay, and has so long for it from now on.
 fn dun(saga: Fulfilment, order: &Order) -> Reaction<Fulfilment> {
     next(Fulfilment { dunned: true, ..saga })
-        .and(Output::Alert("payment_wanting"))
+        .and(Output::Alert(Alert::PaymentWanting))
         .and(Output::StartTimer(Timer::Dunning, DUNNING))
         .send(Step::HoldOrder, ask::hold_order(order, HoldReason::Payment))
         .send(Step::AskCustomer, ask::ask_customer(order))

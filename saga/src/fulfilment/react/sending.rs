@@ -7,8 +7,8 @@ use schemas::order::{CancelReason, HoldReason};
 use schemas::{Text, Timestamp};
 
 use super::{
-    EXTEND_CONFIRMED, EXTEND_FOR, End, Fulfilment, Input, Order, Output, Parcel, Phase, Reaction,
-    Step, Timer, ask, extend, funding, lose, next, stop, unwind, watch_warehouse,
+    Alert, EXTEND_CONFIRMED, EXTEND_FOR, End, Fulfilment, Input, Order, Output, Parcel, Phase,
+    Reaction, Step, Timer, ask, extend, funding, lose, next, stop, unwind, watch_warehouse,
 };
 
 /// How long a parcel may be on its way.
@@ -59,11 +59,11 @@ pub(super) fn react(
         (_, Input::LinesCancelled { left, total }) => next(saga.due_for(left, *total)),
         // F4: the order waits until somebody has looked.
         (Fulfilling(Picking), Input::WarehouseLate) => next(saga)
-            .and(Output::Alert("pick_overdue"))
+            .and(Output::Alert(Alert::PickOverdue))
             .send(Step::HoldOrder, ask::hold_order(order, HoldReason::Warehouse)),
         // F10
         (Fulfilling(Released), Input::WarehouseLate) => {
-            next(saga).and(Output::Alert("handover_overdue"))
+            next(saga).and(Output::Alert(Alert::HandoverOverdue))
         }
         // It is packed, and the money is not there yet.
         (_, Input::WarehouseLate) => next(saga),
