@@ -16,7 +16,7 @@
 //!
 //! **Versions.** Version 1 has a table of its own. Version 3 is version 2 with the warehouse
 //! watched and with somebody waited for where the money cannot be taken: two differences, each a
-//! question to the state ([`Fulfilment::is_watched`]). What version 2 never heard of, such as a
+//! question to the state (`Fulfilment::is_watched`). What version 2 never heard of, such as a
 //! short pick, it hears like version 3.
 //!
 //! **Who lets a hold run out.** The saga itself: it knows whether somebody still waits for the

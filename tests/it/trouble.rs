@@ -196,8 +196,10 @@ async fn money_that_cannot_be_taken_is_waited_for() {
         refuse(&world, "capture", 1).await;
         let id = world.place(&[("mug", 1)], "pm_card_visa").await;
         world.pack(&id).await;
-        let order = held(&world, &id, "payment").await;
-        assert_eq!(order["payment_status"], "action_required", "{order}");
+        held(&world, &id, "payment").await;
+        let path = format!("/v1/orders/{id}");
+        let is_asked = |order: &Value| (order["payment_status"] == "action_required").then_some(());
+        world.get_until(&path, is_asked).await;
         alerts(&world, "payment_wanting").await;
         id
     };
