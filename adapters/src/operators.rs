@@ -1,4 +1,5 @@
-//! Operators: an HTTP POST for every saga that is parked, signed as Standard Webhooks 1.0.0 says.
+//! Operators: an HTTP POST for every saga that is parked, and for every one that alerts, signed as
+//! Standard Webhooks 1.0.0 says.
 //!
 //! It is sent until somebody takes it, and may come twice: `webhook-id` is that of the event, and
 //! the body is the same to the byte. A saga that was taken up again meanwhile is told of no more.
@@ -118,24 +119,28 @@ struct Data<'a> {
     /// What it is about.
     business_key: OrderId,
     reason: &'a str,
-    /// The state it goes on from.
+    /// The state it is in, or goes on from.
     state: &'a str,
     since: Timestamp,
     version: i64,
 }
 
-/// The body for an event that parks a saga; none for another.
+/// The body for an event that people are told of; none for another.
 fn body(event: &Recorded) -> Option<Result<Vec<u8>, serde_json::Error>> {
-    let Fact::Saga(Event::Parked { reason, resume }) = &event.fact else { return None };
+    let (kind, reason, state) = match &event.fact {
+        Fact::Saga(Event::Parked { reason, resume }) => ("saga.parked", reason, resume),
+        Fact::Saga(Event::Alerted { reason, state }) => ("saga.alerted", reason, state),
+        _ => return None,
+    };
     let data = Data {
         saga_id: SagaId::new(event.stream.id),
         business_key: OrderId::new(event.correlation_id),
         reason,
-        state: resume,
+        state,
         since: event.recorded_at,
         version: event.version,
     };
-    let told = Told { kind: "saga.parked", timestamp: event.recorded_at, data };
+    let told = Told { kind, timestamp: event.recorded_at, data };
     Some(serde_json::to_vec(&told))
 }
 
@@ -171,7 +176,9 @@ impl Reactor for Operators {
     }
 
     fn key(&self, event: &Recorded) -> Option<Uuid> {
-        matches!(event.fact, Fact::Saga(Event::Parked { .. })).then_some(event.stream.id)
+        let is_told =
+            matches!(event.fact, Fact::Saga(Event::Parked { .. } | Event::Alerted { .. }));
+        is_told.then_some(event.stream.id)
     }
 
     async fn react(&self, event: &Recorded) -> Result<(), Fault> {
@@ -187,7 +194,7 @@ impl Reactor for Operators {
             Outcome::Rejected(_) => {
                 tracing::warn!(
                     saga.id = %SagaId::new(event.stream.id),
-                    "the operators' webhook is gone (410): nobody there was told of a parked saga"
+                    "the operators' webhook is gone (410): nobody there was told of a saga"
                 );
                 Ok(())
             }

@@ -11,6 +11,8 @@
 //!                    └──────▶ Released ◀────────┘   (what was committed comes back)
 //! ```
 //!
+//! What is held may become less on the way, where some of it turns out not to be there.
+//!
 //! A hold lasts until it is given up: who holds it extends it in time, or finds on the way that
 //! they are too late. That nobody else takes it away by the clock alone is on purpose: who holds
 //! it is the one who knows whether somebody still waits for the goods.
@@ -162,6 +164,9 @@ impl Decider for Inventory {
             Command::Release { order, reservation, skus } => {
                 self.release(Holder { order: *order, reservation: *reservation }, skus)
             }
+            Command::Reduce { order, reservation, units } => {
+                self.reduce(Holder { order: *order, reservation: *reservation }, units)
+            }
             Command::Commit { order, reservation, skus } => {
                 self.commit(Holder { order: *order, reservation: *reservation }, skus)
             }
@@ -229,6 +234,9 @@ impl Decider for Inventory {
             Event::ReservationReleased { reservation, .. } => {
                 self.settle(*reservation, Status::Released { refused: false });
             }
+            Event::ReservationReduced { reservation, units, .. } => {
+                self.reservations.entry(*reservation).and_modify(|held| held.reduce(units));
+            }
             Event::ReservationCommitted { reservation, .. } => {
                 self.settle(*reservation, Status::Committed);
             }
@@ -252,6 +260,19 @@ impl Decider for Inventory {
         self.stock.extend(other.stock);
         self.reservations.extend(other.reservations);
         self
+    }
+}
+
+impl Reservation {
+    /// Forgets of these units.
+    fn reduce(&mut self, gone: &[Units]) {
+        let left = |held: Units| {
+            let gone = gone.iter().find(|gone| gone.sku == held.sku);
+            let left =
+                held.quantity.get().saturating_sub(gone.map_or(0, |gone| gone.quantity.get()));
+            Some(Units { quantity: Quantity::new(left).ok()?, ..held })
+        };
+        self.units = std::mem::take(&mut self.units).into_iter().filter_map(left).collect();
     }
 }
 
@@ -362,6 +383,37 @@ impl Inventory {
         };
         let units = if events.is_empty() { vec![] } else { units.to_vec() };
         events.push(Event::ReservationReleased { order, reservation, units });
+        Ok(events)
+    }
+
+    /// Gives back some of what is held, as far as it is.
+    fn reduce(
+        &self,
+        Holder { order, reservation }: Holder,
+        asked: &[Units],
+    ) -> Result<Vec<Event>, Refusal> {
+        let held = self.reservations.get(&reservation).ok_or(Refusal::NotFound)?;
+        distinct(asked)?;
+        let freed = |asked: &Units| {
+            let held = held.units.iter().find(|held| held.sku == asked.sku)?;
+            let quantity = held.quantity.min(asked.quantity);
+            Some(Units { sku: asked.sku.clone(), quantity })
+        };
+        let units: Vec<_> = asked.iter().filter_map(freed).collect();
+        let mut events = match held.status {
+            Status::Held => {
+                each(&units, |sku, quantity| Event::StockReleased { sku, reservation, quantity })
+            }
+            Status::Committed => {
+                each(&units, |sku, quantity| Event::StockReturned { sku, reservation, quantity })
+            }
+            // Nothing of it is held now; should it leave all the same, it is less.
+            Status::Expired => vec![],
+            Status::Rejected | Status::Released { .. } => return Ok(vec![]),
+        };
+        if !units.is_empty() {
+            events.push(Event::ReservationReduced { order, reservation, units });
+        }
         Ok(events)
     }
 

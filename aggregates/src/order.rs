@@ -10,24 +10,47 @@
 //!
 //! While a cancellation is pending nothing else moves the order, but facts are still recorded:
 //! money that was taken was taken.
+//!
+//! Beside that line an order may be on hold, for several reasons at once. A hold keeps people and
+//! the warehouse from going on; what is on its way already is still recorded, and a cancellation
+//! needs no release.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
-use schemas::order::{CancelReason, Command, Event, KeepReason, LINES_MAX, Line};
-use schemas::{Decider, Money, MoneyError};
+use schemas::inventory::Units;
+use schemas::order::{
+    CancelReason, CancelledLine, Command, Event, HoldReason, KeepReason, LINES_MAX, Line,
+};
+use schemas::{Decider, Money, MoneyError, Quantity, Sku};
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 mod tests;
 
-/// An order as far as its rules care; lines, names and addresses live in the read model.
+/// An order as far as its rules care; names and addresses live in the read model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Order {
     status: Status,
+    /// What was due when it was placed.
     total: Option<Money>,
+    /// What is still to be sent, in the order in which it was placed.
+    lines: Vec<Left>,
+    holds: BTreeSet<HoldReason>,
+    /// Whether the customer has been told to do something before it is paid.
+    asked: bool,
     captured: Option<Money>,
     refunded: Option<Money>,
     shipped: bool,
     delivered: bool,
+}
+
+/// What is left of a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+struct Left {
+    sku: Sku,
+    quantity: u32,
+    unit_price: Money,
 }
 
 /// How far an order has come.
@@ -96,6 +119,9 @@ pub enum Refusal {
     /// More was given back than was taken.
     #[error("more would be refunded than was paid")]
     RefundExceedsCaptured,
+    /// It would be an order of nothing.
+    #[error("something has to be left: cancel the order instead")]
+    NothingLeft,
     /// The goods have arrived.
     #[error("a completed order is not cancelled: it comes back as a return")]
     UseReturn,
@@ -120,6 +146,7 @@ impl schemas::Refusal for Refusal {
             Self::InvalidAmount => "invalid_amount",
             Self::PaymentExceedsTotal => "payment_exceeds_total",
             Self::RefundExceedsCaptured => "refund_exceeds_captured",
+            Self::NothingLeft => "nothing_left",
             Self::UseReturn => "use_return",
             Self::InvalidTransition { .. } => "invalid_transition",
         }
@@ -165,17 +192,24 @@ impl Decider for Order {
             | Command::RecordRefund { .. }
             | Command::RecordShipment { .. }
             | Command::RecordDelivery { .. } => self.record(command),
+            Command::Hold { .. } | Command::Release { .. } => self.hold(command),
+            Command::CancelLines { left, reason } => self.cancel_lines(left, *reason),
+            Command::RequirePaymentAction => Ok(self.require_action()),
             _ => self.advance(command),
         }
     }
 
     fn evolve(mut self, event: &Event) -> Self {
         match event {
-            Event::Placed { total, .. } => {
+            Event::Placed { total, lines, .. } => {
                 self.status = Status::Pending;
                 self.total = Some(*total);
+                self.lines = lines.iter().map(Left::of).collect();
             }
-            Event::Confirmed => self.status = Status::Confirmed,
+            Event::Confirmed => {
+                self.status = Status::Confirmed;
+                self.asked = false;
+            }
             Event::ConfirmRejected => {
                 if let Status::CancelPending { confirm_rejected, .. } = &mut self.status {
                     *confirm_rejected = true;
@@ -193,6 +227,20 @@ impl Decider for Order {
                 }
             }
             Event::Cancelled { .. } => self.status = Status::Cancelled,
+            Event::Held { reason } => {
+                self.holds.insert(*reason);
+            }
+            Event::Released { reason } => {
+                self.holds.remove(reason);
+            }
+            Event::LinesCancelled { lines, .. } => {
+                for CancelledLine { line, quantity } in lines {
+                    if let Some(left) = self.lines.get_mut(usize::from(*line)) {
+                        left.quantity = left.quantity.saturating_sub(quantity.get());
+                    }
+                }
+            }
+            Event::PaymentActionRequired => self.asked = true,
             Event::PaymentRecorded { captured } => {
                 self.captured = Some(sum(self.captured, *captured));
             }
@@ -253,6 +301,70 @@ impl Order {
         }
     }
 
+    /// Whether nothing can be changed about it any more.
+    const fn is_closed(&self) -> bool {
+        matches!(self.status, Status::Cancelled | Status::Rejected | Status::Completed)
+    }
+
+    /// What has it wait, and what has it go on. What has ended waits for nothing.
+    fn hold(&self, command: &Command) -> Result<Vec<Event>, Refusal> {
+        match command {
+            Command::Hold { reason } if self.holds.contains(reason) => Ok(vec![]),
+            Command::Hold { .. } if self.is_closed() => {
+                Err(Refusal::InvalidTransition { from: self.status.name() })
+            }
+            Command::Hold { reason } => Ok(vec![Event::Held { reason: *reason }]),
+            Command::Release { reason } => {
+                let ends = |held: &&HoldReason| reason.is_none_or(|reason| reason == **held);
+                let ended = self.holds.iter().filter(ends);
+                Ok(ended.map(|reason| Event::Released { reason: *reason }).collect())
+            }
+            _ => Ok(vec![]),
+        }
+    }
+
+    fn require_action(&self) -> Vec<Event> {
+        let asks = !self.asked && !self.is_closed() && self.captured.is_none();
+        if asks { vec![Event::PaymentActionRequired] } else { vec![] }
+    }
+
+    /// Takes from the lines what is not in `wanted`, from the last of a sku first. Asked again,
+    /// there is nothing to take; of an order that has ended there is nothing left to say.
+    fn cancel_lines(&self, wanted: &[Units], reason: CancelReason) -> Result<Vec<Event>, Refusal> {
+        if self.is_closed() {
+            return Ok(vec![]);
+        }
+        if wanted.is_empty() {
+            return Err(Refusal::NothingLeft);
+        }
+        let mut gone = BTreeMap::<&Sku, u32>::new();
+        for line in &self.lines {
+            *gone.entry(&line.sku).or_default() += line.quantity;
+        }
+        for Units { sku, quantity } in wanted {
+            if let Some(gone) = gone.get_mut(sku) {
+                *gone = gone.saturating_sub(quantity.get());
+            }
+        }
+        let (mut lines, mut after) = (Vec::new(), self.lines.clone());
+        for (index, left) in after.iter_mut().enumerate().rev() {
+            let Ok(line) = u16::try_from(index) else { continue };
+            let gone = gone.get_mut(&left.sku).map_or(0, |gone| {
+                let part = (*gone).min(left.quantity);
+                *gone -= part;
+                part
+            });
+            left.quantity -= gone;
+            lines.extend(Quantity::new(gone).ok().map(|quantity| CancelledLine { line, quantity }));
+        }
+        if lines.is_empty() {
+            return Ok(vec![]);
+        }
+        lines.reverse();
+        let total = due(&after)?;
+        Ok(vec![Event::LinesCancelled { lines, left: wanted.to_vec(), reason, total }])
+    }
+
     /// What happened elsewhere. Money is recorded in every state: it may move after the end.
     ///
     /// Two equal payments or refunds are two facts; that the same one is not told twice is the
@@ -279,6 +391,23 @@ impl Order {
             _ => self.advance(command),
         }
     }
+}
+
+impl Left {
+    fn of(line: &Line) -> Self {
+        let Line { sku, quantity, unit_price, .. } = line;
+        Self { sku: sku.clone(), quantity: quantity.get(), unit_price: *unit_price }
+    }
+}
+
+/// The sum of what is left.
+fn due(lines: &[Left]) -> Result<Money, Refusal> {
+    let currency = lines.first().ok_or(Refusal::Empty)?.unit_price.currency;
+    let mut due = Money::zero(currency);
+    for line in lines {
+        due = due.plus(line.unit_price.times(line.quantity)?)?;
+    }
+    Ok(due)
 }
 
 /// The sum of the lines, checked.

@@ -15,8 +15,11 @@
 //! provider. Where nobody knows the outcome, asking again repeats the question, not the money.
 //!
 //! **Another card.** Where the customer has something to do, or their card was declined and another
-//! one may not be, they may name another. What the last authorisation left open at the provider is
+//! one may not be, or what is held could not be taken, they may name another. What the last authorisation left open at the provider is
 //! closed first, and whatever still comes of it is let go: it is nobody's payment any more.
+//!
+//! **A hold that ends.** The provider holds money for some days only. When it lets go by itself,
+//! that is no void: the payment is still wanted, and another authorisation may be asked for.
 //!
 //! **Nothing wanted.** A void sets a mark that is never taken off, in every state, also before
 //! anything was asked. From then on whatever the answers bring is given back: `Payment::unwind`
@@ -39,6 +42,7 @@ mod ask;
 mod tests;
 
 /// What was asked of the provider for one order, and what it answered.
+#[expect(clippy::struct_excessive_bools, reason = "wishes and questions apart from each other")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Payment {
     /// For which order; none: nobody has heard of this payment.
@@ -53,6 +57,10 @@ pub struct Payment {
     replacement: Option<Text>,
     hold: Hold,
     capture: Capture,
+    /// How often the provider said no to a capture.
+    captures_failed: u32,
+    /// Whether somebody wants it tried again, and it has not been yet.
+    retrying: bool,
     /// Whether the provider has been told to let go and has not answered.
     voiding: bool,
     /// The provider's id of the payment, as far as the current authorisation has one.
@@ -142,6 +150,9 @@ pub enum Refusal {
     /// Another refund is on its way.
     #[error("another refund is on its way")]
     RefundPending,
+    /// Nothing failed, or it is settled or given up.
+    #[error("nothing has failed that could be tried again")]
+    RetryNotWanted,
     /// The payment is under way, settled or given up.
     #[error("no other means of payment is wanted now")]
     MethodNotWanted,
@@ -155,6 +166,7 @@ impl schemas::Refusal for Refusal {
             Self::CurrencyMismatch => "currency_mismatch",
             Self::RefundExceedsCaptured { .. } | Self::NothingCaptured => "refund_exceeds_captured",
             Self::RefundPending => "refund_pending",
+            Self::RetryNotWanted => "retry_not_wanted",
             Self::MethodNotWanted => "method_not_wanted",
         }
     }
@@ -187,9 +199,11 @@ impl Decider for Payment {
             | Event::MethodReplaced { .. }
             | Event::ClosingRequested { .. }
             | Event::Authorised { .. }
+            | Event::AuthorisationExpired { .. }
             | Event::Declined { .. } => self.hold_moves(event),
             Event::OutcomeUnknown { operation, .. } => self.unknown.push(*operation),
             Event::CaptureRequested { amount, .. } => {
+                self.retrying = false;
                 self.capture = Capture::Requested(*amount);
                 self.known(Operation::Capture);
             }
@@ -210,6 +224,8 @@ impl Decider for Payment {
                 });
             }
             Event::CaptureFailed { code, .. } => {
+                let asked = matches!(self.capture, Capture::Requested(_));
+                self.captures_failed = self.captures_failed.saturating_add(asked.into());
                 self.capture = Capture::Failed(code.clone());
                 self.known(Operation::Capture);
             }
@@ -236,6 +252,7 @@ impl Decider for Payment {
             Event::ProviderNotified { notification, .. } => {
                 self.notifications.insert(notification.clone());
             }
+            Event::RetryRequested { .. } => self.retrying = true,
             Event::Created { .. } | Event::LateMoneyDetected { .. } => {}
         }
         self
@@ -252,7 +269,11 @@ impl Payment {
                 self.op = *op;
                 self.asked = Some((*amount, method.clone()));
                 self.replacement = None;
+                self.retrying = false;
                 self.hold = Hold::Requested;
+                if matches!(self.capture, Capture::Failed(_)) {
+                    self.capture = Capture::Idle;
+                }
                 self.known(Operation::Authorise);
             }
             Event::ActionRequired { provider_ref, .. } => {
@@ -274,6 +295,10 @@ impl Payment {
                 self.provider_ref = Some(provider_ref.clone());
                 self.authorised = Some((*amount, *until));
                 self.known(Operation::Authorise);
+            }
+            Event::AuthorisationExpired { .. } => {
+                self.hold = Hold::Declined { mendable: true };
+                self.abandoned.extend(self.provider_ref.take());
             }
             Event::Declined { provider_ref, retryable, .. }
                 if matches!(self.hold, Hold::Requested | Hold::Action) =>

@@ -7,29 +7,35 @@
 //! ```
 //!
 //! Beside that line stand two gates, which open in any order: the label that the carrier sold,
-//! and the release once the goods are paid for. Hand-over needs both. What the carrier saw is
+//! and the release once the goods are paid for. Hand-over needs both, and no hold: on hold nothing
+//! is packed and nothing leaves. What the carrier saw is
 //! always kept: a scan moves the parcel forward only, and a scan of something that was cancelled
 //! is kept without moving anything, since somebody has to look for the parcel. What went wrong on
 //! the way is kept beside the line: a parcel that was lost may still arrive.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
+use schemas::inventory::Units;
 use schemas::shipping::{Command, Event, Scan, Trouble};
-use schemas::{Address, Decider, OrderId, Personal, Text, Timestamp};
+use schemas::{Address, Decider, OrderId, Personal, Quantity, Sku, Text, Timestamp};
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 mod tests;
 
 /// A fulfilment order and its one parcel.
+#[expect(clippy::struct_excessive_bools, reason = "gates that open apart from each other")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Shipping {
     /// For which order; none: nobody has heard of it.
     order: Option<OrderId>,
     stage: Stage,
-    /// Where it goes; none: it was cancelled before it was created.
+    /// Where it goes; none: it was cancelled or held before it was created.
     address: Option<Personal<Address>>,
+    /// What is to be sent.
+    units: Vec<Units>,
+    held: bool,
     released: bool,
     label: Option<Label>,
     /// The carrier's last refusal to sell a label.
@@ -61,7 +67,7 @@ struct Label {
 }
 
 /// Why a fulfilment order does not do what was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Nobody created it.
     #[error("there is no such fulfilment order")]
@@ -72,6 +78,18 @@ pub enum Refusal {
     /// It will not be sent.
     #[error("the fulfilment order is cancelled")]
     Cancelled,
+    /// Somebody has it wait.
+    #[error("the fulfilment order is on hold")]
+    OnHold,
+    /// More is missing than was to be sent.
+    #[error("{0}: so many units of it are not to be sent")]
+    NotToBeSent(Sku),
+    /// A sku stands twice in one report.
+    #[error("{0} stands twice in the report")]
+    DuplicateSku(Sku),
+    /// It is too late to miss anything.
+    #[error("the goods are packed")]
+    AlreadyPacked,
     /// There is no parcel yet.
     #[error("the goods are not packed")]
     NotPacked,
@@ -89,6 +107,10 @@ impl schemas::Refusal for Refusal {
             Self::NotFound => "not_found",
             Self::Empty => "empty_fulfilment",
             Self::Cancelled => "cancelled",
+            Self::OnHold => "on_hold",
+            Self::NotToBeSent(_) => "not_to_be_sent",
+            Self::DuplicateSku(_) => "duplicate_sku",
+            Self::AlreadyPacked => "already_packed",
             Self::NotPacked => "not_packed",
             Self::NotReleased => "not_released",
             Self::NoLabel => "no_label",
@@ -105,18 +127,24 @@ impl Decider for Shipping {
     fn decide(&self, command: &Command) -> Result<Vec<Event>, Refusal> {
         let Some(order) = self.order else {
             return match command {
-                Command::Create { units, .. } if units.is_empty() => Err(Refusal::Empty),
-                Command::Create { order, units, address } => Ok(vec![Event::Created {
-                    order: *order,
-                    units: units.clone(),
-                    address: address.clone(),
-                }]),
+                Command::Create { order, units, address } => create(*order, units, address),
+                Command::Hold { order } => Ok(vec![Event::Held { order: *order }]),
                 Command::Cancel { order } => Ok(vec![Event::Cancelled { order: *order }]),
                 _ => Err(Refusal::NotFound),
             };
         };
         match command {
+            // Held before it was created.
+            Command::Create { units, address, .. }
+                if self.stage == Stage::Open && self.address.is_none() =>
+            {
+                create(order, units, address)
+            }
             Command::Create { .. } => Ok(self.create_again(order)),
+            Command::ReportShort { short } => self.report_short(order, short),
+            Command::Hold { .. } => Ok(self.hold(order)),
+            Command::Resume if self.held => Ok(vec![Event::Resumed { order }]),
+            Command::Resume => Ok(vec![]),
             Command::Pack => self.pack(order),
             Command::ReleaseForHandover => Ok(self.release(order)),
             Command::HandOver => self.hand_over(order),
@@ -139,7 +167,13 @@ impl Decider for Shipping {
     fn evolve(mut self, event: &Event) -> Self {
         self.order = self.order.or_else(|| Some(event.order()));
         match event {
-            Event::Created { address, .. } => self.address = Some(address.clone()),
+            Event::Created { address, units, .. } => {
+                self.address = Some(address.clone());
+                self.units.clone_from(units);
+            }
+            Event::ShortPicked { left, .. } => self.units.clone_from(left),
+            Event::Held { .. } => self.held = true,
+            Event::Resumed { .. } => self.held = false,
             Event::Packed { .. } => self.stage = Stage::Packed,
             Event::Released { .. } => self.released = true,
             Event::LabelBought { carrier_ref, tracking_code, .. } => {
@@ -178,6 +212,17 @@ impl Decider for Shipping {
     }
 }
 
+fn create(
+    order: OrderId,
+    units: &[Units],
+    address: &Personal<Address>,
+) -> Result<Vec<Event>, Refusal> {
+    if units.is_empty() {
+        return Err(Refusal::Empty);
+    }
+    Ok(vec![Event::Created { order, units: units.to_vec(), address: address.clone() }])
+}
+
 impl Shipping {
     /// Created again: nothing, unless it was cancelled before it was created. Then the one who
     /// asks waits for an answer, and gets it once.
@@ -186,9 +231,52 @@ impl Shipping {
         if overtaken && !self.late_answered { vec![Event::Cancelled { order }] } else { vec![] }
     }
 
+    /// What has left cannot be stopped by it.
+    fn hold(&self, order: OrderId) -> Vec<Event> {
+        let here = matches!(self.stage, Stage::Open | Stage::Packed);
+        if here && !self.held { vec![Event::Held { order }] } else { vec![] }
+    }
+
+    /// Some of it is missing. Where that is all of it there is nothing to send.
+    fn report_short(&self, order: OrderId, short: &[Units]) -> Result<Vec<Event>, Refusal> {
+        match self.stage {
+            Stage::Cancelled => return Err(Refusal::Cancelled),
+            Stage::Packed | Stage::HandedOver | Stage::Delivered => {
+                return Err(Refusal::AlreadyPacked);
+            }
+            Stage::Open if self.address.is_none() => return Err(Refusal::NotFound),
+            Stage::Open if short.is_empty() => return Err(Refusal::Empty),
+            Stage::Open => {}
+        }
+        let mut missing = BTreeMap::new();
+        for Units { sku, quantity } in short {
+            if missing.insert(sku, quantity.get()).is_some() {
+                return Err(Refusal::DuplicateSku(sku.clone()));
+            }
+        }
+        let mut left = Vec::new();
+        for Units { sku, quantity } in &self.units {
+            let rest = quantity.get().checked_sub(missing.remove(sku).unwrap_or_default());
+            let rest = rest.ok_or_else(|| Refusal::NotToBeSent(sku.clone()))?;
+            let units = |quantity| Units { sku: sku.clone(), quantity };
+            left.extend(Quantity::new(rest).ok().map(units));
+        }
+        if let Some(sku) = missing.into_keys().next() {
+            return Err(Refusal::NotToBeSent(sku.clone()));
+        }
+        let none_left = left.is_empty();
+        let mut events = vec![Event::ShortPicked { order, short: short.to_vec(), left }];
+        if none_left {
+            events.extend(self.cancel(order));
+        }
+        Ok(events)
+    }
+
     fn pack(&self, order: OrderId) -> Result<Vec<Event>, Refusal> {
         match (self.stage, &self.address) {
             (Stage::Cancelled, _) => Err(Refusal::Cancelled),
+            (Stage::Open, None) => Err(Refusal::NotFound),
+            (Stage::Open, Some(_)) if self.held => Err(Refusal::OnHold),
             (Stage::Open, Some(address)) => Ok(vec![Event::Packed {
                 order,
                 shipment: order.fulfilment().shipment(),
@@ -210,6 +298,7 @@ impl Shipping {
             Stage::Open => Err(Refusal::NotPacked),
             Stage::Cancelled => Err(Refusal::Cancelled),
             Stage::HandedOver | Stage::Delivered => Ok(vec![]),
+            Stage::Packed if self.held => Err(Refusal::OnHold),
             Stage::Packed if !self.released => Err(Refusal::NotReleased),
             Stage::Packed => {
                 let label = self.label.as_ref().ok_or(Refusal::NoLabel)?;

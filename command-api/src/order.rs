@@ -1,17 +1,17 @@
-//! Orders: place and cancel.
+//! Orders: place and cancel, and for operators hold and release.
 
 use aggregates::order::Order;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::SubsecRound as _;
 use schemars::JsonSchema;
-use schemas::order::{CancelReason, Command, Line};
+use schemas::order::{CancelReason, Command, HoldReason, Line};
 use schemas::{Address, CustomerId, Money, OrderId, Text, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use web::{Access, Caller, Json, LargeJson, Operation, PathId, Problem, Routes};
+use web::{Access, Caller, Json, LargeJson, Operation, OptionalJson, PathId, Problem, Routes};
 
-use crate::answer::{ACCEPTED, Answer, CREATED};
+use crate::answer::{ACCEPTED, Answer, CREATED, DONE};
 use crate::examples::{ORDER, PAYMENT, SAGA};
 use crate::execute::{Api, NOWHERE, problem};
 use crate::post::Post;
@@ -71,7 +71,35 @@ pub(crate) fn routes() -> Routes<Api> {
                         "links": links }),
         )
         .refuses(409, &["use_return"]);
-    Routes::new().route(place_order, place).route(cancel_order, cancel)
+    Routes::new().route(place_order, place).route(cancel_order, cancel).merge(held_routes())
+}
+
+/// What operators may ask for.
+fn held_routes() -> Routes<Api> {
+    let links = json!({
+        "self": format!("/v1/orders/{ORDER}"), "events": format!("/v1/orders/{ORDER}/events"),
+        "saga": format!("/v1/sagas/{SAGA}"), "payment": format!("/v1/payments/{PAYMENT}"),
+    });
+    let changed = json!({ "id": ORDER, "version": 3, "links": links });
+    let held = for_operators("hold", "holdOrder", "Have nobody touch an order")
+        .body::<Hold>(json!({ "reason": "fraud" }))
+        .answers::<Changed>(200, "Nothing of it is packed or handed over.", &DONE, changed.clone());
+    let released = for_operators("release", "releaseOrder", "Let a held order go on")
+        .optional_body::<Release>(json!({ "reason": "fraud" }))
+        .answers::<Changed>(
+            200,
+            "It goes on, unless it is held for something else.",
+            &DONE,
+            changed,
+        );
+    Routes::new().route(held, hold).route(released, release)
+}
+
+fn for_operators(verb: &str, id: &'static str, summary: &'static str) -> Operation {
+    let path = format!("/v1/orders/{{order_id}}/{verb}");
+    Operation::post(path, id, Access::Staff("ops:write"), summary)
+        .path::<OrderId>("order_id", ORDER)
+        .command()
 }
 
 /// The body of `POST /v1/orders`.
@@ -253,6 +281,63 @@ async fn cancel(
         links,
     };
     Ok(Answer::accepted(done, pending.links.saga.clone(), pending))
+}
+
+/// The body of `POST /v1/orders/{order_id}/hold`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Hold {
+    reason: HoldReason,
+}
+
+/// The body of `POST /v1/orders/{order_id}/release`.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Release {
+    /// For this reason only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<HoldReason>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Changed {
+    id: OrderId,
+    version: Version,
+    links: Links,
+}
+
+/// `POST /v1/orders/{order_id}/hold`: nobody touches it until it is released.
+async fn hold(
+    State(api): State<Api>,
+    asked: Post,
+    PathId(order): PathId<OrderId>,
+    Json(body): Json<Hold>,
+) -> Result<Answer<Changed>, Problem> {
+    change(&api, &asked, order, &body, &Command::Hold { reason: body.reason }).await
+}
+
+/// `POST /v1/orders/{order_id}/release`: it goes on.
+async fn release(
+    State(api): State<Api>,
+    asked: Post,
+    PathId(order): PathId<OrderId>,
+    OptionalJson(body): OptionalJson<Release>,
+) -> Result<Answer<Changed>, Problem> {
+    change(&api, &asked, order, &body, &Command::Release { reason: body.reason }).await
+}
+
+async fn change(
+    api: &Api,
+    asked: &Post,
+    order: OrderId,
+    body: &impl Serialize,
+    command: &Command,
+) -> Result<Answer<Changed>, Problem> {
+    let meta = asked.meta(body, order.uuid(), api.clock().now())?;
+    let done = api.store().execute::<Order>(&[order.stream()], command, &meta).await;
+    let done = done.map_err(|error| problem(error, NOWHERE))?;
+    let changed = Changed { id: order, version: done.version, links: Links::new(order) };
+    Ok(Answer::done(done, changed))
 }
 
 #[cfg(test)]

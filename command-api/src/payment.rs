@@ -10,7 +10,9 @@ use schemas::{CommandId, OrderId, PaymentId, Text, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::{Uuid, uuid};
-use web::{Access, Json, Operation, PathId, Problem, RawBody, RequestContext, Routes};
+use web::{
+    Access, Json, Operation, OptionalJson, PathId, Problem, RawBody, RequestContext, Routes,
+};
 
 use crate::answer::{ACCEPTED, Answer};
 use crate::examples::{ORDER, PAYMENT};
@@ -43,7 +45,21 @@ pub(crate) fn routes() -> Routes<Api> {
             "data": { "object": { "id": "pi_1", "status": "succeeded",
                                   "metadata": { "payment_id": PAYMENT } } },
         }));
-    Routes::new().route(replaced, replace_method).route(heard, notice)
+    let path = "/v1/payments/{payment_id}/retry";
+    let operators = Access::Staff("ops:write");
+    let retried = Operation::post(path, "retryPayment", operators, "Try the same card once more")
+        .path::<PaymentId>("payment_id", PAYMENT)
+        .command()
+        .optional_body::<Nothing>(json!({}))
+        .answers::<Changed>(
+            202,
+            "It is tried; the payment tells what came of it.",
+            &ACCEPTED,
+            json!({ "id": PAYMENT, "version": 5 }),
+        )
+        .refuses(409, &["retry_not_wanted"]);
+    let routes = Routes::new().route(replaced, replace_method).route(retried, retry);
+    routes.route(heard, notice)
 }
 
 /// The body of `POST /v1/orders/{order_id}/payment-method`.
@@ -78,6 +94,35 @@ async fn replace_method(
     let done = done.map_err(|error| problem(error, NOWHERE))?;
     let replaced = Replaced { order_id: order, payment_id: payment, version: done.version };
     Ok(Answer::accepted(done, format!("/v1/payments/{payment}"), replaced))
+}
+
+/// A body with nothing in it.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Changed {
+    id: PaymentId,
+    version: Version,
+}
+
+/// `POST /v1/payments/{payment_id}/retry`: what could not be held, or not be taken, is tried once
+/// more with the same card.
+async fn retry(
+    State(api): State<Api>,
+    asked: Post,
+    PathId(payment): PathId<PaymentId>,
+    OptionalJson(body): OptionalJson<Nothing>,
+) -> Result<Answer<Changed>, Problem> {
+    let stream = payment.stream();
+    let conversation = api.conversation(stream).await?;
+    let conversation = conversation.unwrap_or_else(|| payment.uuid());
+    let meta = asked.meta(&body, conversation, api.clock().now())?;
+    let done = api.store().execute::<Payment>(&[stream], &Command::Retry, &meta).await;
+    let done = done.map_err(|error| problem(error, NOWHERE))?;
+    let links = format!("/v1/payments/{payment}");
+    Ok(Answer::accepted(done, links, Changed { id: payment, version: done.version }))
 }
 
 /// A notice in the provider's own words; what we do not use is left out.

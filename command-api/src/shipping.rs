@@ -7,6 +7,7 @@ use axum::http::HeaderMap;
 use chrono::SubsecRound as _;
 use event_store::Meta;
 use schemars::JsonSchema;
+use schemas::inventory::Units;
 use schemas::shipping::{Command, Scan, Trouble};
 use schemas::{CommandId, FulfilmentId, Text, Timestamp, Version};
 use serde::{Deserialize, Serialize};
@@ -39,17 +40,30 @@ pub(crate) fn routes() -> Routes<Api> {
             "result": { "status": "delivered", "reference": FULFILMENT,
                         "tracking_details": [{ "datetime": "2026-11-23T03:00:00Z" }] },
         }));
-    Routes::new().route(packed, pack).route(handed_over, hand_over).route(heard, notice)
+    let line = json!([{ "sku": "mug", "quantity": 1 }]);
+    let missing = at("short", "shortFulfilmentOrder", "Some of it is not on the shelf")
+        .body::<Short>(json!({ "lines": line }))
+        .refuses(409, &["cancelled", "not_to_be_sent", "already_packed"])
+        .refuses(422, &["duplicate_sku"]);
+    Routes::new()
+        .route(missing, short)
+        .route(packed, pack)
+        .route(handed_over, hand_over)
+        .route(heard, notice)
 }
 
 fn operation(verb: &str, id: &'static str, summary: &'static str) -> Operation {
+    at(verb, id, summary)
+        .optional_body::<Nothing>(json!({}))
+        .refuses(409, &["cancelled", "on_hold"])
+}
+
+fn at(verb: &str, id: &'static str, summary: &'static str) -> Operation {
     let path = format!("/v1/fulfilment-orders/{{fulfilment_id}}/{verb}");
     Operation::post(path, id, Access::Staff("shipments:write"), summary)
         .path::<FulfilmentId>("fulfilment_id", FULFILMENT)
         .command()
-        .optional_body::<Nothing>(json!({}))
         .answers::<Changed>(200, "It is done.", &DONE, json!({ "id": FULFILMENT, "version": 3 }))
-        .refuses(409, &["cancelled"])
 }
 
 /// A body with nothing in it.
@@ -61,6 +75,26 @@ struct Nothing {}
 struct Changed {
     id: FulfilmentId,
     version: Version,
+}
+
+/// The body of `POST /v1/fulfilment-orders/{fulfilment_id}/short`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Short {
+    /// What is not on the shelf, every sku once.
+    lines: Vec<Units>,
+}
+
+/// `POST /v1/fulfilment-orders/{fulfilment_id}/short`: some of it is not on the shelf. The rest is
+/// sent, and only that is paid for; where nothing is left, the order is cancelled.
+async fn short(
+    State(api): State<Api>,
+    asked: Post,
+    PathId(fulfilment): PathId<FulfilmentId>,
+    Json(body): Json<Short>,
+) -> Result<Answer<Changed>, Problem> {
+    let command = Command::ReportShort { short: body.lines.clone() };
+    change(&api, &asked, fulfilment, &body, &command).await
 }
 
 /// `POST /v1/fulfilment-orders/{fulfilment_id}/pack`: the goods are packed.
@@ -87,7 +121,7 @@ async fn change(
     api: &Api,
     asked: &Post,
     fulfilment: FulfilmentId,
-    body: &Nothing,
+    body: &impl Serialize,
     command: &Command,
 ) -> Result<Answer<Changed>, Problem> {
     let conversation = api.conversation(fulfilment.stream()).await?;

@@ -1,6 +1,10 @@
 //! One row per order, with everything that its page shows.
 
-use schemas::order::{CancelReason, Event, Line, RejectReason, Shortage};
+use std::collections::BTreeSet;
+
+use schemas::order::{
+    CancelReason, CancelledLine, Event, HoldReason, Line, RejectReason, Shortage,
+};
 use schemas::{
     Address, Category, Currency, Fact, Money, OrderId, Personal, Quantity, Recorded, Timestamp,
 };
@@ -45,6 +49,10 @@ crate::table! {
         short: Json<Vec<Shortage>>,
         /// Why somebody wants or wanted it undone.
         cancel_reason: Option<Json<CancelReason>>,
+        /// Why it waits.
+        holds: Json<BTreeSet<HoldReason>>,
+        /// What was taken off its lines, one after the other.
+        cancelled_units: Json<Vec<CancelledLine>>,
         /// The number to follow the goods with.
         tracking_code: Option<String>,
         /// When it was placed.
@@ -75,6 +83,13 @@ impl Row {
     #[must_use]
     pub const fn money(&self, amount: i64) -> Money {
         Money::new(amount, self.currency.0)
+    }
+
+    /// The quantities of its line number `index`, from 0, of so many units.
+    #[must_use]
+    pub fn quantities(&self, index: usize, quantity: Quantity) -> Quantities {
+        let gone = self.cancelled_units.0.iter().filter(|gone| usize::from(gone.line) == index);
+        self.goods().of(quantity, gone.map(|gone| gone.quantity.get()).sum())
     }
 
     /// How far the goods have come.
@@ -113,6 +128,8 @@ impl Row {
             rejected: None,
             short: Json(Vec::new()),
             cancel_reason: None,
+            holds: Json(BTreeSet::new()),
+            cancelled_units: Json(Vec::new()),
             tracking_code: None,
             placed_at: *placed_at,
             confirmed_at: None,
@@ -133,13 +150,16 @@ impl Row {
             captured: self.captured,
             refunded: self.refunded,
             confirmed: self.confirmed_at.is_some(),
+            holds: std::mem::take(&mut self.holds.0),
         };
         let progress = progress.evolve(fact);
         self.status = AsText(progress.status);
         self.payment_status = AsText(progress.payment_status);
         self.fulfilment_status = AsText(progress.fulfilment_status);
+        self.total = progress.total;
         self.captured = progress.captured;
         self.refunded = progress.refunded;
+        self.holds = Json(progress.holds);
         self
     }
 
@@ -163,8 +183,12 @@ impl Row {
             }
             Event::DeliveryRecorded { at } => self.delivered_at = Some(*at),
             Event::Completed => self.closed_at = Some(occurred_at),
+            Event::LinesCancelled { lines, .. } => self.cancelled_units.0.extend_from_slice(lines),
             Event::Placed { .. }
             | Event::ConfirmRejected
+            | Event::Held { .. }
+            | Event::Released { .. }
+            | Event::PaymentActionRequired
             | Event::PaymentRecorded { .. }
             | Event::RefundRecorded { .. } => {}
         }
@@ -172,8 +196,8 @@ impl Row {
     }
 }
 
-/// How far the goods of an order have come, by its own events. Today they go together: all of
-/// them are held, sent or given up.
+/// How far the goods of an order have come, by its own events. What was not taken off its lines
+/// goes together: all of it is held, sent or given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goods {
     /// Neither held nor sent nor given up.
@@ -204,23 +228,23 @@ pub struct Quantities {
     pub shipped: u32,
     /// With the customer.
     pub delivered: u32,
-    /// Given up: the order was cancelled or rejected.
+    /// Given up: taken off the line, or the order was cancelled or rejected.
     pub cancelled: u32,
 }
 
 impl Goods {
-    /// The quantities of a line of so many units.
-    #[must_use]
-    pub fn of(self, quantity: Quantity) -> Quantities {
+    /// The quantities of a line of so many units, of which some were taken off it.
+    fn of(self, quantity: Quantity, gone: u32) -> Quantities {
         let ordered = quantity.get();
-        let all_if = |so: bool| if so { ordered } else { 0 };
+        let left = ordered.saturating_sub(gone);
+        let all_if = |so: bool| if so { left } else { 0 };
         Quantities {
             ordered,
             open: all_if(self == Self::Open),
             reserved: all_if(self == Self::Reserved),
             shipped: all_if(matches!(self, Self::Shipped | Self::Delivered)),
             delivered: all_if(self == Self::Delivered),
-            cancelled: all_if(self == Self::Cancelled),
+            cancelled: ordered - left + all_if(self == Self::Cancelled),
         }
     }
 }
@@ -231,7 +255,7 @@ pub struct OrderDetail;
 
 impl Projection for OrderDetail {
     const NAME: &'static str = "order_detail";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const CATEGORIES: &'static [Category] = &[Category::Order];
     type Row = Row;
 
@@ -298,7 +322,7 @@ mod tests {
         let told = |facts: &[Event]| {
             let facts = facts.iter().cloned().map(Fact::Order);
             let row = given::<OrderDetail>([placed(300)].into_iter().chain(facts)).one();
-            let of = row.goods().of(Quantity::new(3).unwrap());
+            let of = row.quantities(0, Quantity::new(3).unwrap());
             assert_eq!(of.open + of.reserved + of.shipped + of.cancelled, 3);
             assert!(of.ordered == 3 && of.delivered <= of.shipped);
             [of.open, of.reserved, of.shipped, of.delivered, of.cancelled]
@@ -315,6 +339,15 @@ mod tests {
         assert_eq!(told(&[confirmed(), ask()]), [0, 3, 0, 0, 0]);
         assert_eq!(told(&[confirmed(), ask(), cancelled()]), [0, 0, 0, 0, 3]);
         assert_eq!(told(&[confirmed(), shipped()]), [0, 0, 3, 0, 0]);
+        let cut = || Event::LinesCancelled {
+            lines: vec![CancelledLine { line: 0, quantity: Quantity::new(1).unwrap() }],
+            left: vec![],
+            reason: CancelReason::Inventory,
+            total: Money::new(200, Currency::EUR),
+        };
+        assert_eq!(told(&[confirmed(), cut()]), [0, 2, 0, 0, 1]);
+        assert_eq!(told(&[confirmed(), cut(), shipped()]), [0, 0, 2, 0, 1]);
+        assert_eq!(told(&[confirmed(), cut(), ask(), cancelled()]), [0, 0, 0, 0, 3]);
         assert_eq!(told(&[confirmed(), shipped(), delivered()]), [0, 0, 3, 3, 0]);
     }
 }

@@ -3,7 +3,9 @@
 //! All three follow from the order's own stream, so one version number names one state of them:
 //! an `ETag` made of it is exact.
 
-use schemas::order::Event;
+use std::collections::BTreeSet;
+
+use schemas::order::{Event, HoldReason};
 
 use crate::words::words;
 
@@ -14,6 +16,8 @@ words! {
         Pending = "pending",
         /// Stock is held and payment authorised.
         Confirmed = "confirmed",
+        /// It waits for somebody.
+        OnHold = "on_hold",
         /// Somebody wants it undone, and that is being settled.
         CancelPending = "cancel_pending",
         /// Undone.
@@ -30,6 +34,8 @@ words! {
     pub enum PaymentStatus {
         /// Nothing is held, or ever was.
         None = "none",
+        /// The customer has to do something before it is paid.
+        ActionRequired = "action_required",
         /// Held at the provider.
         Authorised = "authorised",
         /// Some of it was taken.
@@ -60,7 +66,7 @@ words! {
 }
 
 /// The statuses, and what they are folded from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// The order as a whole.
     pub status: Status,
@@ -76,6 +82,8 @@ pub struct Progress {
     pub refunded: i64,
     /// Whether it was ever confirmed.
     pub confirmed: bool,
+    /// Why it waits.
+    pub holds: BTreeSet<HoldReason>,
 }
 
 impl Progress {
@@ -90,23 +98,44 @@ impl Progress {
             captured: 0,
             refunded: 0,
             confirmed: false,
+            holds: BTreeSet::new(),
         }
+    }
+
+    /// The status of an order that nobody is undoing and that has not ended.
+    fn open(&self) -> Status {
+        match (self.holds.is_empty(), self.confirmed) {
+            (false, _) => Status::OnHold,
+            (true, true) => Status::Confirmed,
+            (true, false) => Status::Pending,
+        }
+    }
+
+    const fn is_open(&self) -> bool {
+        matches!(self.status, Status::Pending | Status::Confirmed | Status::OnHold)
     }
 
     /// What `event` changes.
     #[must_use]
     pub fn evolve(mut self, event: &Event) -> Self {
         match event {
-            Event::Placed { .. } | Event::ConfirmRejected => {}
+            Event::Placed { .. } | Event::ConfirmRejected | Event::PaymentActionRequired => {}
             Event::Confirmed => {
-                self.status = Status::Confirmed;
                 self.confirmed = true;
+                self.status = self.open();
             }
+            Event::Held { reason } => {
+                self.holds.insert(*reason);
+                self.status = if self.is_open() { self.open() } else { self.status };
+            }
+            Event::Released { reason } => {
+                self.holds.remove(reason);
+                self.status = if self.is_open() { self.open() } else { self.status };
+            }
+            Event::LinesCancelled { total, .. } => self.total = total.amount,
             Event::Rejected { .. } => self.status = Status::Rejected,
             Event::CancellationRequested { .. } => self.status = Status::CancelPending,
-            Event::CancellationRejected { .. } => {
-                self.status = if self.confirmed { Status::Confirmed } else { Status::Pending };
-            }
+            Event::CancellationRejected { .. } => self.status = self.open(),
             Event::Cancelled { refunded, .. } => {
                 self.status = Status::Cancelled;
                 // The sum, also where the single refunds were told before.
@@ -139,12 +168,25 @@ impl Progress {
             return if all { PaymentStatus::Paid } else { PaymentStatus::PartiallyCaptured };
         }
         match (self.payment_status, event) {
-            (PaymentStatus::None, Event::Confirmed) if self.total > 0 => PaymentStatus::Authorised,
+            (_, Event::PaymentActionRequired) => PaymentStatus::ActionRequired,
+            (PaymentStatus::None | PaymentStatus::ActionRequired, Event::Confirmed)
+                if self.total > 0 =>
+            {
+                PaymentStatus::Authorised
+            }
             (_, Event::Rejected { reason: RejectReason::PaymentDeclined, .. }) => {
                 PaymentStatus::Failed
             }
             (PaymentStatus::Authorised, Event::Rejected { .. } | Event::Cancelled { .. }) => {
                 PaymentStatus::Voided
+            }
+            // Nothing is wanted of the customer any more.
+            (PaymentStatus::ActionRequired, Event::Rejected { .. } | Event::Cancelled { .. }) => {
+                if self.confirmed {
+                    PaymentStatus::Voided
+                } else {
+                    PaymentStatus::None
+                }
             }
             (unchanged, _) => unchanged,
         }
@@ -212,6 +254,56 @@ mod tests {
         let kept = Event::CancellationRejected { reason: KeepReason::UseReturn };
         assert_eq!(after(300, &[ask.clone(), kept.clone()]).0, "pending");
         assert_eq!(after(300, &[Event::Confirmed, ask, kept]).0, "confirmed");
+    }
+
+    #[test]
+    fn an_order_on_hold_goes_on_when_no_reason_is_left() {
+        let held = |reason| Event::Held { reason };
+        let released = |reason| Event::Released { reason };
+        let story = [
+            held(HoldReason::Fraud),
+            Event::Confirmed,
+            held(HoldReason::Other),
+            released(HoldReason::Fraud),
+            released(HoldReason::Other),
+        ];
+        for (count, status) in [(1, "on_hold"), (2, "on_hold"), (4, "on_hold"), (5, "confirmed")] {
+            assert_eq!(after(300, &story[..count]).0, status, "{count}");
+        }
+        let ask = Event::CancellationRequested { reason: CancelReason::Customer };
+        let kept = Event::CancellationRejected { reason: KeepReason::UseReturn };
+        let story = [held(HoldReason::Fraud), ask, held(HoldReason::Other), kept];
+        assert_eq!(after(300, &story[..3]).0, "cancel_pending");
+        assert_eq!(after(300, &story).0, "on_hold");
+    }
+
+    #[test]
+    fn what_is_wanted_of_the_customer_is_told_until_it_is_done_or_given_up() {
+        let asked = || Event::PaymentActionRequired;
+        let paid = Event::PaymentRecorded { captured: euro(300) };
+        let declined = Event::Rejected { reason: RejectReason::PaymentDeclined, short: vec![] };
+        let ask = Event::CancellationRequested { reason: CancelReason::Customer };
+        let done = Event::Cancelled { reason: CancelReason::Customer, refunded: None };
+        assert_eq!(after(300, &[asked()]).1, "action_required");
+        assert_eq!(after(300, &[asked(), Event::Confirmed]).1, "authorised");
+        assert_eq!(after(300, &[asked(), declined]).1, "failed");
+        assert_eq!(after(300, &[asked(), ask.clone(), done.clone()]).1, "none");
+        let again = [Event::Confirmed, asked(), paid];
+        assert_eq!(after(300, &again[..2]).1, "action_required");
+        assert_eq!(after(300, &again).1, "paid");
+        assert_eq!(after(300, &[Event::Confirmed, asked(), ask, done]).1, "voided");
+    }
+
+    #[test]
+    fn an_order_with_less_in_it_is_paid_with_less() {
+        let cut = Event::LinesCancelled {
+            lines: vec![],
+            left: vec![],
+            reason: CancelReason::Inventory,
+            total: euro(200),
+        };
+        let paid = Event::PaymentRecorded { captured: euro(200) };
+        assert_eq!(after(300, &[Event::Confirmed, cut, paid]).1, "paid");
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! One row per order, as lists of orders show it.
 
+use std::collections::BTreeSet;
+
+use schemas::order::HoldReason;
 use schemas::{Category, Currency, CustomerId, Fact, Money, OrderId, Recorded, Timestamp, order};
+use sqlx::types::Json;
 use sqlx::{PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
@@ -34,6 +38,8 @@ crate::table! {
         refunded: i64,
         /// Whether it was ever confirmed.
         confirmed: bool,
+        /// Why it waits.
+        holds: Json<BTreeSet<HoldReason>>,
         /// When it was placed.
         placed_at: Timestamp,
         /// When its last event was recorded.
@@ -65,6 +71,7 @@ impl Row {
             captured: self.captured,
             refunded: self.refunded,
             confirmed: self.confirmed,
+            holds: self.holds.0.clone(),
         }
     }
 
@@ -73,9 +80,11 @@ impl Row {
             status: AsText(progress.status),
             payment_status: AsText(progress.payment_status),
             fulfilment_status: AsText(progress.fulfilment_status),
+            total: progress.total,
             captured: progress.captured,
             refunded: progress.refunded,
             confirmed: progress.confirmed,
+            holds: Json(progress.holds),
             ..self
         }
     }
@@ -87,7 +96,7 @@ pub struct OrderSummary;
 
 impl Projection for OrderSummary {
     const NAME: &'static str = "order_summary";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const CATEGORIES: &'static [Category] = &[Category::Order];
     type Row = Row;
 
@@ -115,6 +124,7 @@ impl Projection for OrderSummary {
                     captured: 0,
                     refunded: 0,
                     confirmed: false,
+                    holds: Json(BTreeSet::new()),
                     placed_at: *placed_at,
                     updated_at: event.recorded_at,
                     version: event.version,

@@ -23,6 +23,8 @@ words! {
         ActionRequired = "action_required",
         /// The provider holds money.
         Authorised = "authorised",
+        /// The provider held it, and let go since nobody took it in time.
+        Expired = "expired",
         /// The provider said no.
         Declined = "declined",
         /// Nobody knows what became of the last request.
@@ -285,6 +287,10 @@ impl Row {
                 answer.code = Some(code.to_string());
                 self.state = AsText(if self.unwanted { State::Voided } else { State::Declined });
             }
+            Event::AuthorisationExpired { .. } => {
+                self.authorised = self.captured;
+                self.state = AsText(State::Expired);
+            }
             Event::OutcomeUnknown { operation, .. } => {
                 self.answer(*operation, Outcome::Unknown, 0, at).settled_at = None;
                 self.state = AsText(State::Unknown);
@@ -339,7 +345,7 @@ pub struct PaymentLedger;
 
 impl Projection for PaymentLedger {
     const NAME: &'static str = "payment_ledger";
-    const VERSION: u16 = 3;
+    const VERSION: u16 = 4;
     const CATEGORIES: &'static [Category] = &[Category::Payment];
     type Row = Row;
 
@@ -429,7 +435,7 @@ mod tests {
     fn captured() -> [Event; 2] {
         let (order, provider_ref) = (order_id(), "pi_1".parse().unwrap());
         [
-            Event::CaptureRequested { order, op: 1, amount: euro(300), provider_ref },
+            Event::CaptureRequested { order, op: 1, attempt: 1, amount: euro(300), provider_ref },
             Event::Captured { order, op: 1, amount: euro(300) },
         ]
     }
@@ -533,6 +539,17 @@ mod tests {
         let row = after([Event::Voided { order: order_id(), never_authorised: true }]);
         assert_eq!((row.state.0, row.unwanted, row.currency), (State::Voided, true, None));
         assert!(row.transactions.0.is_empty());
+    }
+
+    #[test]
+    fn money_that_is_held_no_longer_is_held_anew() {
+        let order = order_id();
+        let expired =
+            Event::AuthorisationExpired { order, op: 1, provider_ref: "pi_1".parse().unwrap() };
+        let row = after([requested(1), authorised(), expired.clone()]);
+        assert_eq!((row.state.0, row.authorised, row.unwanted), (State::Expired, 0, false));
+        let row = after([requested(1), authorised(), expired, requested(2)]);
+        assert_eq!((row.state.0, row.transactions.0.len()), (State::Authorising, 2));
     }
 
     #[test]

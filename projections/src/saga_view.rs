@@ -15,6 +15,8 @@ use crate::words::words;
 words! {
     /// How a step stands.
     pub enum StepStatus {
+        /// Told, and nobody answers it.
+        Told = "told",
         /// Asked for, not answered.
         Pending = "pending",
         /// It did what was asked.
@@ -174,7 +176,7 @@ impl Row {
                     step: step.clone(),
                     compensation: *compensation,
                     context: context(command).to_owned(),
-                    status: StepStatus::Pending,
+                    status: StepStatus::Told,
                     attempt: *attempt,
                     sending: *sending,
                     command_id: *command_id,
@@ -185,10 +187,13 @@ impl Row {
             Event::TimerStarted { name, epoch, due } => {
                 self.timers.0.retain(|timer| timer.name != *name);
                 self.timers.0.push(Timer { name: name.clone(), epoch: *epoch, due: *due });
+                // Whose answer is waited for has a timer of its name.
+                self.step(name, |step| step.status = StepStatus::Pending);
             }
             Event::TimerStopped { name, epoch } => {
                 self.timers.0.retain(|timer| timer.name != *name || timer.epoch > *epoch);
             }
+            Event::Alerted { .. } => {}
             Event::CompensationStarted { reason } => self.compensating = Some(reason.clone()),
             Event::Parked { reason, resume } => {
                 let (reason, resume_state) = (reason.clone(), resume.clone());
@@ -224,9 +229,15 @@ impl Row {
 
     fn settle(&mut self, step: &str, succeeded: bool, at: Timestamp) {
         self.timers.0.retain(|timer| timer.name != step);
-        if let Some(known) = self.steps.0.iter_mut().find(|known| known.step == step) {
+        self.step(step, |known| {
             known.status = if succeeded { StepStatus::Succeeded } else { StepStatus::Failed };
             known.settled_at = Some(at);
+        });
+    }
+
+    fn step(&mut self, name: &str, change: impl FnOnce(&mut Step)) {
+        if let Some(known) = self.steps.0.iter_mut().find(|known| known.step == name) {
+            change(known);
         }
     }
 }
@@ -246,7 +257,7 @@ pub struct SagaView;
 
 impl Projection for SagaView {
     const NAME: &'static str = "saga_view";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const CATEGORIES: &'static [Category] = &[Category::Saga];
     type Row = Row;
 
@@ -387,6 +398,15 @@ mod tests {
         assert_eq!((step.attempt, step.sending, step.status), (2, 1, StepStatus::Succeeded));
         assert_eq!(row.state, "confirming");
         assert_eq!((row.order_id, row.version), (order_id().uuid(), 6));
+    }
+
+    #[test]
+    fn a_step_that_nobody_answers_is_told() {
+        let timer =
+            Event::TimerStarted { name: "reserve".into(), epoch: 1, due: DateTime::UNIX_EPOCH };
+        let row = after([issued("reserve", 1, 1), timer, issued("record_payment", 1, 1)]);
+        let steps = row.steps.0.iter().map(|step| step.status);
+        assert_eq!(steps.collect::<Vec<_>>(), [StepStatus::Pending, StepStatus::Told]);
     }
 
     #[test]

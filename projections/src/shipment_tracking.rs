@@ -79,8 +79,12 @@ crate::table! {
         status: AsText<Status>,
         /// Whether they may go: they are paid for.
         released: bool,
+        /// Whether it waits.
+        on_hold: bool,
         /// What is sent.
         units: Json<Vec<Units>>,
+        /// What was not on the shelf, one report after the other.
+        short: Json<Vec<Units>>,
         /// Where it goes, sealed.
         address: Option<Json<Personal<Address>>>,
         /// The carrier's id of the shipment.
@@ -132,7 +136,9 @@ impl Row {
             order_id: order.uuid(),
             status: AsText(Status::Open),
             released: false,
+            on_hold: false,
             units: Json(Vec::new()),
+            short: Json(Vec::new()),
             address: None,
             carrier_ref: None,
             tracking_code: None,
@@ -159,6 +165,12 @@ impl Row {
                 self.status = AsText(Status::Packed);
                 self.packed_at = Some(at);
             }
+            Event::ShortPicked { short, left, .. } => {
+                self.units = Json(left.clone());
+                self.short.0.extend_from_slice(short);
+            }
+            Event::Held { .. } => self.on_hold = true,
+            Event::Resumed { .. } => self.on_hold = false,
             Event::Released { .. } => self.released = true,
             Event::LabelBought { carrier_ref, tracking_code, .. } => {
                 self.carrier_ref = Some(carrier_ref.to_string());
@@ -224,7 +236,7 @@ pub struct ShipmentTracking;
 
 impl Projection for ShipmentTracking {
     const NAME: &'static str = "shipment_tracking";
-    const VERSION: u16 = 3;
+    const VERSION: u16 = 4;
     const CATEGORIES: &'static [Category] = &[Category::Shipping];
     type Row = Row;
 
@@ -343,6 +355,19 @@ mod tests {
         assert_eq!((row.scans.0.len(), row.units.0.len()), (1, 1));
         assert_eq!(row.delivered_at, Some(at));
         assert!(row.opened_at < row.packed_at.unwrap());
+    }
+
+    #[test]
+    fn a_parcel_waits_and_leaves_with_less() {
+        let units = |quantity| {
+            let quantity = schemas::Quantity::new(quantity).unwrap();
+            vec![Units { sku: "mug".parse().unwrap(), quantity }]
+        };
+        let order = order_id();
+        let short = Event::ShortPicked { order, short: units(1), left: units(1) };
+        let row = after([created(), Event::Held { order }, short.clone()]);
+        assert_eq!((row.on_hold, row.units.0, row.short.0), (true, units(1), units(1)));
+        assert!(!after([created(), Event::Held { order }, Event::Resumed { order }]).on_hold);
     }
 
     #[test]

@@ -129,6 +129,7 @@ fn sku(event: &Recorded) -> Option<&Sku> {
         | Event::PartiallyReserved { .. }
         | Event::ReservationRejected { .. }
         | Event::ReservationReleased { .. }
+        | Event::ReservationReduced { .. }
         | Event::ReservationCommitted { .. }
         | Event::ReservationExtended { .. }
         | Event::ReservationExpired { .. } => None,

@@ -1,12 +1,14 @@
 //! `GET /v1/orders/{order_id}` and its events.
 
+use std::collections::BTreeSet;
+
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use projections::order_detail::{Quantities, Row};
 use projections::order_progress::{FulfilmentStatus, PaymentStatus, Status};
 use projections::order_timeline::{self, Data};
 use schemars::JsonSchema;
-use schemas::order::{CancelReason, Line, RejectReason, Shortage};
+use schemas::order::{CancelReason, HoldReason, Line, RejectReason, Shortage};
 use schemas::{
     Address, Category, CommandId, CustomerId, EventId, FulfilmentId, Money, OrderId, PaymentId,
     Position, SagaId, Timestamp, Version,
@@ -105,6 +107,8 @@ struct Detail {
     short: Vec<Shortage>,
     /// Why somebody wants or wanted it undone.
     cancel_reason: Option<CancelReason>,
+    /// Why it waits.
+    holds: BTreeSet<HoldReason>,
     tracking_code: Option<String>,
     placed_at: Timestamp,
     confirmed_at: Option<Timestamp>,
@@ -155,11 +159,10 @@ impl Links {
 
 impl Detail {
     fn of(row: Row, shipping_address: Option<Address>) -> Self {
-        let progress = row.goods();
-        let price = |line: Line| {
+        let price = |(index, line): (usize, &Line)| {
             let total = line.unit_price.times(line.quantity.get()).ok();
-            let quantities = progress.of(line.quantity);
-            Priced { line, total, quantities }
+            let quantities = row.quantities(index, line.quantity);
+            Priced { line: line.clone(), total, quantities }
         };
         Self {
             id: row.id(),
@@ -175,13 +178,14 @@ impl Detail {
                 refunded: row.money(row.refunded),
             },
             links: Links::new(row.id()),
-            lines: row.lines.0.into_iter().map(price).collect(),
+            lines: row.lines.0.iter().enumerate().map(price).collect(),
             shipping_address_erased: shipping_address.is_none(),
             shipping_address,
             payment_method: row.payment_method,
             reject_reason: row.rejected.map(|reason| reason.0),
             short: row.short.0,
             cancel_reason: row.cancel_reason.map(|reason| reason.0),
+            holds: row.holds.0,
             tracking_code: row.tracking_code,
             placed_at: row.placed_at,
             confirmed_at: row.confirmed_at,

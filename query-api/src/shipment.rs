@@ -97,6 +97,7 @@ struct Listed {
     version: Version,
     status: Status,
     released: bool,
+    on_hold: bool,
     label: Label,
     tracking_code: Option<String>,
     opened_at: Timestamp,
@@ -123,6 +124,7 @@ impl Listed {
             version: row.version,
             status: row.status.0,
             released: row.released,
+            on_hold: row.on_hold,
             label: row.label.0,
             tracking_code: row.tracking_code.clone(),
             opened_at: row.opened_at,
@@ -176,8 +178,11 @@ struct Shipment {
     status: Status,
     /// Whether it may go: it is paid for.
     released: bool,
+    on_hold: bool,
     label: Label,
     units: Vec<Units>,
+    /// What was not on the shelf.
+    short: Vec<Units>,
     /// None: not known yet, or erased.
     address: Option<Address>,
     address_erased: bool,
@@ -200,8 +205,10 @@ impl Shipment {
             version: row.version,
             status: row.status.0,
             released: row.released,
+            on_hold: row.on_hold,
             label: row.label.0,
             units: row.units.0,
+            short: row.short.0,
             address_erased: row.address.is_some() && address.is_none(),
             address,
             carrier_ref: row.carrier_ref,

@@ -30,6 +30,8 @@ pub trait Saga:
     type Step: Name + Serialize + DeserializeOwned + JsonSchema;
     /// Its own deadlines; [`Never`] if it has none.
     type Timer: Name;
+    /// What it tells people of without waiting for them; [`Never`] if nothing.
+    type Alert: Name;
 
     /// The business key that an event is about, and what the saga reads in it. None where no
     /// row of the table listens, so that nothing is stored.
@@ -140,6 +142,8 @@ pub enum Output<S: Saga> {
     /// From here on it gives back: nothing that went forward is sent again, unless nobody knows
     /// what became of it.
     StartCompensation(&'static str),
+    /// Somebody should know; it goes on by itself.
+    Alert(S::Alert),
     /// A person has to look: everything heard from now on is kept for later.
     Park(&'static str),
     /// It ended. What comes in later is still heard, so that late money goes back.
@@ -196,7 +200,7 @@ pub trait Name: Copy + Ord + Hash + fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// The timers of a saga that has none.
+/// The timers of a saga that has none, or its alerts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Never {}
 

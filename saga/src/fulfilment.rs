@@ -7,10 +7,17 @@
 //! what a person may do about it in `verbs.rs`.
 //!
 //! Of the design's timers these are in: the patience with every step (12, 24, 34, 38, 50, 55, 56,
-//! F7), the customer's time to act (`T_action`, 31), the end of a hold (`T_resv`, 27) and a
-//! parcel's time on its way (`T_transit`, F12). Not yet: rows 9, 10, 15 and 16 (backorders), 39 and
-//! 45 (holds), 41 (some parcels of several), 43 (an authorisation that ends), 44 and the disputes
-//! of 59, F3, F4, F6's dunning and F10. Nobody is notified of anything yet.
+//! F7), the customer's time to act (`T_action`, 31), the end of a hold (`T_resv`, 27), the
+//! warehouse's time to pack and to hand over (`T_pick`, F4, and `T_handover`, F10), a parcel's time
+//! on its way (`T_transit`, F12) and the time in which somebody has to pay (`T_dunning`, F6). Not
+//! yet: rows 9, 10, 15 and 16 (backorders), 45's hold, 41 (some parcels of several), 44 and the
+//! disputes of 59. That an authorisation ends is told by the provider (43), and no timer of ours.
+//! Customers are not notified of anything yet.
+//!
+//! **Versions.** Version 1 has a table of its own. Version 3 is version 2 with the warehouse
+//! watched and with somebody waited for where the money cannot be taken: two differences, each a
+//! question to the state (`Fulfilment::is_watched`). What version 2 never heard of, such as a
+//! short pick, it hears like version 3.
 //!
 //! **Who lets a hold run out.** The saga itself: it knows whether somebody still waits for the
 //! goods. It extends the hold in time; where it comes too late, since the process was away, the
@@ -30,7 +37,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use schemas::order::Shortage;
+use schemas::inventory::Units;
+use schemas::order::{HoldReason, Shortage};
 use schemas::payment::Operation;
 use schemas::{Fact, Money, Recorded, Text, Timestamp, inventory, order, payment, shipping};
 use serde::{Deserialize, Serialize};
@@ -48,6 +56,16 @@ pub enum Input {
     OrderPlaced(Arc<Order>),
     CancellationRequested,
     OrderConfirmed,
+    OrderHeld {
+        reason: HoldReason,
+    },
+    OrderReleased {
+        reason: HoldReason,
+    },
+    LinesCancelled {
+        left: Vec<Units>,
+        total: Money,
+    },
     ConfirmRejected,
     OrderRejected,
     OrderCancelled,
@@ -64,7 +82,12 @@ pub enum Input {
     /// The hold ends soon.
     HoldEnding,
     Authorised,
+    AuthorisationExpired,
     ActionRequired,
+    /// Somebody wants it tried once more.
+    RetryRequested,
+    /// Nobody paid in time.
+    DunningOver,
     MethodReplaced {
         method: Text,
     },
@@ -91,6 +114,12 @@ pub enum Input {
         operation: Operation,
     },
     FulfilmentCreated,
+    ShortPicked {
+        short: Vec<Units>,
+        left: Vec<Units>,
+    },
+    /// It should have been packed, or handed over, long ago.
+    WarehouseLate,
     Packed,
     LabelRejected,
     HandedOver {
@@ -121,6 +150,13 @@ names! {
         ReturnMoney = "return_money",
         ReleaseStock = "release_stock",
         ExtendStock = "extend_stock",
+        ReduceStock = "reduce_stock",
+        CancelLines = "cancel_lines",
+        HoldOrder = "hold_order",
+        ReleaseOrder = "release_order",
+        AskCustomer = "ask_customer",
+        HoldFulfilment = "hold_fulfilment",
+        ResumeFulfilment = "resume_fulfilment",
         RecordPayment = "record_payment",
         RecordShipment = "record_shipment",
         RecordDelivery = "record_delivery",
@@ -138,17 +174,29 @@ names! {
     pub enum Timer {
         Action = "action",
         Hold = "hold",
+        Warehouse = "warehouse",
+        Dunning = "dunning",
         Transit = "transit",
+    }
+}
+
+names! {
+    /// What somebody should know of.
+    pub enum Alert {
+        PickOverdue = "pick_overdue",
+        HandoverOverdue = "handover_overdue",
+        PaymentWanting = "payment_wanting",
     }
 }
 
 impl Saga for Fulfilment {
     const NAME: &'static str = "order-fulfilment";
-    const VERSION: u16 = 2;
-    const REVISION: u16 = 2;
+    const VERSION: u16 = 3;
+    const REVISION: u16 = 3;
     type Input = Input;
     type Step = Step;
     type Timer = Timer;
+    type Alert = Alert;
 
     fn correlate(event: &Recorded) -> Option<(Uuid, Input)> {
         match &event.fact {
@@ -163,7 +211,7 @@ impl Saga for Fulfilment {
     fn react(self, version: u16, input: &Input, now: Timestamp) -> Reaction<Self> {
         match version {
             1 => v1::react(self, input, now),
-            _ => react::react(self, input, now),
+            _ => react::react(self, version, input, now),
         }
     }
 
@@ -178,6 +226,7 @@ impl Saga for Fulfilment {
             Input::Authorised | Input::ActionRequired => (Step::Authorise, Done),
             Input::Declined { .. } => (Step::Authorise, Failed),
             Input::OrderConfirmed => (Step::Confirm, Done),
+            Input::LinesCancelled { .. } => (Step::CancelLines, Done),
             Input::ConfirmRejected => (Step::Confirm, Failed),
             Input::FulfilmentCreated => (Step::CreateFulfilment, Done),
             Input::Captured { .. } => (Step::Capture, Done),
@@ -197,6 +246,13 @@ impl Saga for Fulfilment {
             Input::OrderRejected => (Step::Reject, Done),
             Input::OrderCompleted => (Step::Complete, Done),
             Input::OrderPlaced(_)
+            | Input::OrderHeld { .. }
+            | Input::OrderReleased { .. }
+            | Input::AuthorisationExpired
+            | Input::RetryRequested
+            | Input::DunningOver
+            | Input::ShortPicked { .. }
+            | Input::WarehouseLate
             | Input::StockExpired
             | Input::HoldEnding
             | Input::CaptureReversed { .. }
@@ -227,6 +283,7 @@ impl Saga for Fulfilment {
         Some(match step {
             Step::Reserve => ours("inventory_silent"),
             Step::Confirm
+            | Step::CancelLines
             | Step::RequestCancellation
             | Step::MarkCancelled
             | Step::Reject
@@ -241,6 +298,12 @@ impl Saga for Fulfilment {
             // Facts told and gates opened: what comes of them is heard elsewhere, or by nobody.
             Step::CommitStock
             | Step::ExtendStock
+            | Step::ReduceStock
+            | Step::HoldOrder
+            | Step::ReleaseOrder
+            | Step::AskCustomer
+            | Step::HoldFulfilment
+            | Step::ResumeFulfilment
             | Step::ReleaseForHandover
             | Step::RecordPayment
             | Step::RecordShipment
@@ -254,6 +317,8 @@ impl Saga for Fulfilment {
         match timer {
             Timer::Action => Input::ActionOverdue,
             Timer::Hold => Input::HoldEnding,
+            Timer::Warehouse => Input::WarehouseLate,
+            Timer::Dunning => Input::DunningOver,
             Timer::Transit => Input::TransitOverdue,
         }
     }
@@ -292,6 +357,11 @@ fn order(id: Uuid, fact: &order::Event) -> Option<Input> {
         Event::CancellationRequested { .. } => Input::CancellationRequested,
         Event::Cancelled { .. } => Input::OrderCancelled,
         Event::Completed => Input::OrderCompleted,
+        Event::Held { reason } => Input::OrderHeld { reason: *reason },
+        Event::Released { reason } => Input::OrderReleased { reason: *reason },
+        Event::LinesCancelled { left, total, .. } => {
+            Input::LinesCancelled { left: left.clone(), total: *total }
+        }
         _ => return None,
     })
 }
@@ -300,6 +370,8 @@ fn payment(fact: &payment::Event) -> Option<Input> {
     use payment::Event;
     Some(match fact {
         Event::Authorised { .. } => Input::Authorised,
+        Event::AuthorisationExpired { .. } => Input::AuthorisationExpired,
+        Event::RetryRequested { .. } => Input::RetryRequested,
         Event::ActionRequired { .. } => Input::ActionRequired,
         Event::MethodReplaced { method, .. } => Input::MethodReplaced { method: method.clone() },
         Event::Declined { retryable, .. } => Input::Declined { retryable: *retryable },
@@ -332,6 +404,9 @@ fn shipping(fact: &shipping::Event) -> Option<Input> {
     use shipping::{Event, Trouble};
     Some(match fact {
         Event::Created { .. } => Input::FulfilmentCreated,
+        Event::ShortPicked { short, left, .. } => {
+            Input::ShortPicked { short: short.clone(), left: left.clone() }
+        }
         Event::Packed { .. } => Input::Packed,
         Event::LabelRejected { .. } => Input::LabelRejected,
         Event::HandedOver { tracking_code, .. } => {

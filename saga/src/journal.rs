@@ -371,6 +371,7 @@ impl<S: Saga> Decider for Journal<S> {
                 self.timers.insert(name.clone(), Timer { epoch: *epoch, runs: true });
             }
             Event::TimerStopped { name, .. } => self.stop(name),
+            Event::Alerted { .. } => {}
             Event::CompensationStarted { .. } => {
                 self.drop_steps(|sent| !sent.compensation && sent.answer != Some(Answer::Unknown));
             }

@@ -29,7 +29,7 @@ pub use journal::{Act, Choice, Heard, Journal, Legal, Outcome, Refusal, What};
 pub use operate::{Begun, act, begun, verbs};
 pub use registry::{names, park_reasons, run_all};
 pub use runner::Runner;
-pub use timers::{TimerPoller, Timers};
+pub use timers::{TimerPoller, Timers, describe_metrics};
 
 use event_store::Error;
 use sqlx::migrate::Migrator;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::journal::{Act, Heard, Legal, What};
 use crate::operate::{Begun, act_on, verbs_of};
 use crate::timers::Firing;
-use crate::{Runner, Saga, TimerPoller, Timers, runner};
+use crate::{Name, Runner, Saga, TimerPoller, Timers, runner};
 
 macro_rules! registry {
     ($($saga:ty,)+) => {
@@ -82,11 +82,18 @@ macro_rules! registry {
             reasons.dedup();
             reasons
         }
+
+        /// What sagas tell people of without waiting for them.
+        pub(crate) fn alerts() -> Vec<&'static str> {
+            let mut alerts = Vec::new();
+            $(alerts.extend(<<$saga as Saga>::Alert as Name>::ALL.iter().map(|name| name.as_str()));)+
+            alerts
+        }
     };
 }
 
 fn reasons_of<S: Saga>() -> impl Iterator<Item = &'static str> {
-    let steps = <S::Step as crate::Name>::ALL.iter();
+    let steps = <S::Step as Name>::ALL.iter();
     steps.filter_map(|step| S::patience(*step)).map(|patience| patience.park)
 }
 
@@ -148,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_to_park_is_explained_to_operators() {
+    fn every_reason_to_park_or_to_alert_is_explained_to_operators() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut reasons: BTreeSet<String> =
             super::park_reasons().into_iter().map(str::to_owned).collect();
@@ -156,6 +163,7 @@ mod tests {
         written(&root.join("src"), &mut reasons);
         // Found in this very file.
         reasons.remove("…");
+        reasons.extend(super::alerts().into_iter().map(str::to_owned));
         assert!(reasons.contains("refund_failed"), "{reasons:?}");
         let manual = fs::read_to_string(root.join("../docs/sagas.md")).unwrap();
         let explained = manual.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));

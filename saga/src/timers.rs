@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use event_store::{AtOnce, Batch, Fault, Moved, Projector, Store};
 use futures_util::{StreamExt as _, stream};
+use metrics::{counter, describe_counter};
 use schemas::saga::Event;
-use schemas::{Category, Clock, Fact, Recorded, SagaId, Timestamp};
+use schemas::{Category, Clock, Fact, OrderId, Recorded, SagaId, Timestamp};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments as _, PgPool};
@@ -32,6 +33,17 @@ const FIRING_MAX: usize = 16;
 const CLAIM: Duration = Duration::from_secs(10);
 /// How late a timer may fire before somebody should hear of it.
 const LAG_MS_MAX: i64 = 30_000;
+
+/// What sagas told people of without waiting for them.
+const ALERTS: &str = "waybill_saga_alerts_total";
+
+/// Says what every number of this crate means. Once per process, after its recorder is there.
+pub fn describe_metrics() {
+    describe_counter!(ALERTS, "Orders that are late, by what they wait for");
+    for reason in registry::alerts() {
+        counter!(ALERTS, "reason" => reason).increment(0);
+    }
+}
 
 /// Keeps `saga_timers`: one row for each timer that runs.
 #[derive(Debug)]
@@ -119,6 +131,7 @@ pub(crate) fn stopped(event: &Event) -> Option<&str> {
         | Event::CommandIssued { .. }
         | Event::TimerStarted { .. }
         | Event::CompensationStarted { .. }
+        | Event::Alerted { .. }
         | Event::Parked { .. }
         | Event::OperatorActed { .. }
         | Event::Resumed { .. }
@@ -160,6 +173,7 @@ impl Projector for Timers {
         let arguments = changes.arguments().map_err(sqlx::Error::Encode)?;
         let moved = batch.at_once(&self.write, arguments).await?;
         tell_parked(events);
+        tell_alerts(events);
         Ok(moved)
     }
 }
@@ -184,6 +198,19 @@ fn tell_parked(events: &[Arc<Recorded>]) {
             saga.id = %saga, reason, state,
             "a saga is parked and waits for a person: see `waybill sagas show {saga}` and \
              docs/sagas.md"
+        );
+    }
+}
+
+/// Says what goes on by itself and should not.
+fn tell_alerts(events: &[Arc<Recorded>]) {
+    for event in events {
+        let Fact::Saga(Event::Alerted { reason, state }) = &event.fact else { continue };
+        let (saga, order) = (SagaId::new(event.stream.id), OrderId::new(event.correlation_id));
+        counter!(ALERTS, "reason" => reason.clone()).increment(1);
+        tracing::warn!(
+            saga.id = %saga, order.id = %order, reason, state,
+            "an order is late: see docs/sagas.md"
         );
     }
 }

@@ -89,6 +89,15 @@ pub enum Command {
         /// The skus it may hold.
         skus: Vec<Sku>,
     },
+    /// Give some of the stock back: it will not be sent.
+    Reduce {
+        /// For which order.
+        order: OrderId,
+        /// Which reservation.
+        reservation: ReservationId,
+        /// What is given back, every sku once.
+        units: Vec<Units>,
+    },
     /// The goods are packed: they leave the stock.
     Commit {
         /// For which order.
@@ -135,7 +144,7 @@ impl Command {
             Self::Expect { sku, .. } | Self::Receive { sku, .. } | Self::Adjust { sku, .. } => {
                 vec![stock_stream(sku)]
             }
-            Self::Reserve { reservation, units, .. } => {
+            Self::Reserve { reservation, units, .. } | Self::Reduce { reservation, units, .. } => {
                 reserved(*reservation, &mut units.iter().map(|units| &units.sku))
             }
             Self::Release { reservation, skus, .. }
@@ -277,6 +286,16 @@ pub enum Event {
         /// What was held.
         units: Vec<Units>,
     },
+    /// Some of what was held is held no more.
+    #[serde(rename = "inventory.reservation_reduced.v1")]
+    ReservationReduced {
+        /// For which order.
+        order: OrderId,
+        /// Which reservation.
+        reservation: ReservationId,
+        /// What was given back.
+        units: Vec<Units>,
+    },
     /// What was held left the house.
     #[serde(rename = "inventory.reservation_committed.v1")]
     ReservationCommitted {
@@ -326,6 +345,7 @@ impl Event {
             | Self::PartiallyReserved { reservation, .. }
             | Self::ReservationRejected { reservation, .. }
             | Self::ReservationReleased { reservation, .. }
+            | Self::ReservationReduced { reservation, .. }
             | Self::ReservationCommitted { reservation, .. }
             | Self::ReservationExtended { reservation, .. }
             | Self::ReservationExpired { reservation, .. } => reservation.stream(),
@@ -348,6 +368,7 @@ impl Event {
             | Self::PartiallyReserved { order, .. }
             | Self::ReservationRejected { order, .. }
             | Self::ReservationReleased { order, .. }
+            | Self::ReservationReduced { order, .. }
             | Self::ReservationCommitted { order, .. }
             | Self::ReservationExtended { order, .. }
             | Self::ReservationExpired { order, .. } => Some(*order),

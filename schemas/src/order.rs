@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::inventory::Units;
 use crate::{
     Address, Category, CustomerId, Money, Personal, Quantity, Sku, StreamId, Text, Timestamp,
 };
@@ -69,6 +70,37 @@ pub enum KeepReason {
     UseReturn,
 }
 
+/// Why an order waits. It goes on when none of its reasons is left.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldReason {
+    /// It looks like fraud.
+    Fraud,
+    /// Nobody knows where it goes.
+    Address,
+    /// The money that was promised is not there.
+    Payment,
+    /// The warehouse is late.
+    Warehouse,
+    /// Some of it is missing, and the customer has to say what to do.
+    Stock,
+    /// The customer's bank asks for the money back.
+    Dispute,
+    /// Anything else.
+    Other,
+}
+
+/// Units of a line that will not be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CancelledLine {
+    /// Which line, in the order in which they were placed, from 0.
+    pub line: u16,
+    /// How many of its units.
+    pub quantity: Quantity,
+}
+
 /// What can be asked of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
@@ -110,6 +142,25 @@ pub enum Command {
         /// Why.
         reason: KeepReason,
     },
+    /// It has to wait.
+    Hold {
+        /// Why.
+        reason: HoldReason,
+    },
+    /// It need not wait any more.
+    Release {
+        /// For this reason; none: for any.
+        reason: Option<HoldReason>,
+    },
+    /// Only this is left of it: the rest cannot be supplied.
+    CancelLines {
+        /// What is left, every sku once.
+        left: Vec<Units>,
+        /// Why.
+        reason: CancelReason,
+    },
+    /// The customer has to do something before it is paid.
+    RequirePaymentAction,
     /// Money was taken.
     RecordPayment {
         /// How much, in this capture.
@@ -187,6 +238,34 @@ pub enum Event {
         /// What the customer got back, where something had been charged.
         refunded: Option<Money>,
     },
+    /// It has to wait.
+    #[serde(rename = "order.held.v1")]
+    Held {
+        /// Why.
+        reason: HoldReason,
+    },
+    /// It need not wait for this reason any more.
+    #[serde(rename = "order.released.v1")]
+    Released {
+        /// Which one.
+        reason: HoldReason,
+    },
+    /// Some of it will not be sent, and need not be paid.
+    #[serde(rename = "order.lines_cancelled.v1")]
+    LinesCancelled {
+        /// What is gone.
+        lines: Vec<CancelledLine>,
+        /// What is left, every sku once, as it was asked for.
+        left: Vec<Units>,
+        /// Why.
+        reason: CancelReason,
+        /// What is due now.
+        total: Money,
+    },
+    /// The customer has to do something before it is paid: confirm the payment with their bank, or
+    /// name another card.
+    #[serde(rename = "order.payment_action_required.v1")]
+    PaymentActionRequired,
     /// Money was taken.
     #[serde(rename = "order.payment_recorded.v1")]
     PaymentRecorded {

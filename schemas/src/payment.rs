@@ -7,7 +7,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Category, Link, Money, OrderId, PaymentId, RefundId, StreamId, Text, Timestamp};
+use crate::{
+    Category, Link, Money, OrderId, PaymentId, RefundId, StreamId, Text, Timestamp, Upcast,
+};
 
 /// What was asked of the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +39,8 @@ pub enum ProviderStatus {
     Succeeded,
     /// Closed, nothing is held.
     Cancelled,
+    /// Closed by the provider itself, since nobody took in time what was held.
+    Expired,
     /// Still at it.
     Processing,
 }
@@ -69,6 +73,8 @@ pub enum Command {
         /// The provider's token.
         method: Text,
     },
+    /// Somebody wants it tried once more: what could not be taken, or not be held.
+    Retry,
     /// Take the money that is held.
     Capture {
         /// How much, at most what is held.
@@ -266,6 +272,22 @@ pub enum Event {
         /// The provider's token.
         method: Text,
     },
+    /// The provider holds the money no longer, since nobody took it in time.
+    #[serde(rename = "payment.authorisation_expired.v1")]
+    AuthorisationExpired {
+        /// For which order.
+        order: OrderId,
+        /// Which authorisation.
+        op: u32,
+        /// The provider's id of the payment.
+        provider_ref: Text,
+    },
+    /// Somebody wants it tried once more.
+    #[serde(rename = "payment.retry_requested.v1")]
+    RetryRequested {
+        /// For which order.
+        order: OrderId,
+    },
     /// What an authorisation left open at the provider is not wanted any more: it is to be closed.
     #[serde(rename = "payment.closing_requested.v1")]
     ClosingRequested {
@@ -287,12 +309,14 @@ pub enum Event {
         operation: Operation,
     },
     /// The provider is to take the money.
-    #[serde(rename = "payment.capture_requested.v1")]
+    #[serde(rename = "payment.capture_requested.v2")]
     CaptureRequested {
         /// For which order.
         order: OrderId,
         /// Which authorisation.
         op: u32,
+        /// Which try at it, from 1; grows only after a definite failure.
+        attempt: u32,
         /// How much.
         amount: Money,
         /// The provider's id of the payment.
@@ -408,6 +432,8 @@ impl Event {
             | Self::Declined { order, .. }
             | Self::ActionRequired { order, .. }
             | Self::MethodReplaced { order, .. }
+            | Self::AuthorisationExpired { order, .. }
+            | Self::RetryRequested { order }
             | Self::ClosingRequested { order, .. }
             | Self::OutcomeUnknown { order, .. }
             | Self::CaptureRequested { order, .. }
@@ -427,6 +453,15 @@ impl Event {
 
 impl crate::Event for Event {
     const CATEGORY: Category = Category::Payment;
+    const UPCASTS: &'static [Upcast] = &[Upcast {
+        // A capture was never tried twice.
+        from: "payment.capture_requested.v1",
+        to: "payment.capture_requested.v2",
+        data: |mut old| {
+            old["attempt"] = 1.into();
+            old
+        },
+    }];
 }
 
 impl PaymentId {

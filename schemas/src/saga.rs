@@ -140,6 +140,14 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Somebody should know; it goes on by itself.
+    #[serde(rename = "saga.alerted.v1")]
+    Alerted {
+        /// What about.
+        reason: String,
+        /// The state it is in.
+        state: String,
+    },
     /// It cannot go on without a person.
     #[serde(rename = "saga.parked.v1")]
     Parked {

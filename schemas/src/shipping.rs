@@ -50,6 +50,18 @@ pub enum Command {
         /// Where it goes.
         address: Personal<Address>,
     },
+    /// Some of it is not on the shelf.
+    ReportShort {
+        /// What is missing, every sku once.
+        short: Vec<Units>,
+    },
+    /// Do not pack it, or hand it over, for now. Of one not created yet: it begins on hold.
+    Hold {
+        /// For which order.
+        order: OrderId,
+    },
+    /// Go on with it.
+    Resume,
     /// It is packed.
     Pack,
     /// It is paid for: it may go.
@@ -107,6 +119,28 @@ pub enum Event {
         units: Vec<Units>,
         /// Where it goes.
         address: Personal<Address>,
+    },
+    /// Some of it was not on the shelf. It will not be sent.
+    #[serde(rename = "shipping.short_picked.v1")]
+    ShortPicked {
+        /// For which order.
+        order: OrderId,
+        /// What is missing.
+        short: Vec<Units>,
+        /// What is left to be sent.
+        left: Vec<Units>,
+    },
+    /// It has to wait.
+    #[serde(rename = "shipping.held.v1")]
+    Held {
+        /// For which order.
+        order: OrderId,
+    },
+    /// It goes on.
+    #[serde(rename = "shipping.resumed.v1")]
+    Resumed {
+        /// For which order.
+        order: OrderId,
     },
     /// It is packed, and a label is to be bought.
     #[serde(rename = "shipping.packed.v1")]
@@ -220,6 +254,9 @@ impl Event {
     pub const fn order(&self) -> OrderId {
         match self {
             Self::Created { order, .. }
+            | Self::ShortPicked { order, .. }
+            | Self::Held { order }
+            | Self::Resumed { order }
             | Self::Packed { order, .. }
             | Self::Released { order }
             | Self::LabelBought { order, .. }

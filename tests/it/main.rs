@@ -35,4 +35,5 @@ mod story;
 mod strangers;
 mod streams;
 mod tokens;
+mod trouble;
 mod world;

@@ -383,7 +383,23 @@ impl World {
 
     /// Packs and hands over the order's goods as a warehouse does, and waits for the delivery.
     pub(crate) async fn send_goods(&self, id: &str) {
-        let fulfilment = self.pack(id).await;
+        self.pack_when_allowed(id).await;
+        self.send_packed(id).await;
+    }
+
+    /// Packs the order's goods as soon as they do not wait any more.
+    pub(crate) async fn pack_when_allowed(&self, id: &str) {
+        let fulfilment = self.fulfilment(id).await;
+        let path = format!("/v1/fulfilment-orders/{fulfilment}/pack");
+        until("the packing to be allowed", || async {
+            (self.post(&path, json!({})).await.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Hands over what is packed, once it may go.
+    pub(crate) async fn send_packed(&self, id: &str) {
+        let fulfilment = self.fulfilment(id).await;
         let path = format!("/v1/fulfilment-orders/{fulfilment}/hand-over");
         until("the hand-over to be allowed", || async {
             (self.post(&path, json!({})).await.status == 200).then_some(())

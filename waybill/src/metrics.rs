@@ -71,6 +71,7 @@ impl Metrics {
         describe_metrics();
         web::describe_metrics();
         projections::describe_metrics();
+        saga::describe_metrics();
         describe_gauge!(BUILD_INFO, "Which release this is; always 1");
         describe_gauge!(LOG_REACHABLE, "Whether the log could be read just now: 1 or 0");
         describe_gauge!(SAGAS_PARKED, Unit::Count, "Sagas that wait for a person");

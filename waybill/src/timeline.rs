@@ -103,8 +103,13 @@ fn style(event_type: &str) -> Option<Style> {
         | "inventory.reservation_rejected"
         | "inventory.reservation_released"
         | "shipping.cancelled"
+        | "shipping.short_picked"
+        | "order.held"
+        | "order.lines_cancelled"
+        | "payment.authorisation_expired"
         | "saga.compensation_started" => Some(Style::Notice),
         "shipping.trouble_reported"
+        | "saga.alerted"
         | "saga.parked"
         | "payment.late_money_detected"
         | "payment.refund_failed" => Some(Style::Bad),
@@ -123,6 +128,8 @@ fn detail(event_type: &str, data: &Value) -> String {
             text("reason"),
             money(&data["refunded"]).map_or_else(String::new, |back| format!("{back} given back")),
         ]),
+        "order.lines_cancelled" => format!("{} left = {}", units(&data["left"]), amount("total")),
+        "shipping.short_picked" => units(&data["short"]),
         "order.payment_recorded" => amount("captured"),
         "order.refund_recorded" => amount("refunded"),
         "order.shipment_recorded" | "shipping.label_bought" | "shipping.handed_over" => {
@@ -144,6 +151,7 @@ fn detail(event_type: &str, data: &Value) -> String {
         "payment.voided" if data["never_authorised"] == true => "nothing was ever held".to_owned(),
         "inventory.reserved"
         | "inventory.reservation_released"
+        | "inventory.reservation_reduced"
         | "inventory.reservation_committed"
         | "inventory.reservation_expired"
         | "shipping.created" => units(&data["units"]),
@@ -155,6 +163,9 @@ fn detail(event_type: &str, data: &Value) -> String {
         "saga.started" => data["definition"].as_str().unwrap_or_default().to_owned(),
         "order.cancellation_requested"
         | "order.cancellation_rejected"
+        | "order.held"
+        | "order.released"
+        | "saga.alerted"
         | "saga.compensation_started"
         | "saga.parked" => text("reason"),
         "saga.finished" => text("outcome"),

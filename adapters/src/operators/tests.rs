@@ -52,6 +52,13 @@ fn what_is_told_follows_from_the_event_alone() {
     assert_eq!((&data["reason"], &data["state"]), (&"refund_failed".into(), &"unwinding".into()));
     assert_eq!(data["saga_id"], SagaId::new(Uuid::from_u128(7)).to_string());
     assert_eq!(data["business_key"], OrderId::new(Uuid::from_u128(5)).to_string());
+    let (reason, state) = ("pick_overdue".to_owned(), "fulfilling/picking".to_owned());
+    let late = Recorded { fact: Fact::Saga(Event::Alerted { reason, state }), ..parked() };
+    let told: Value = serde_json::from_slice(&body(&late).unwrap().unwrap()).unwrap();
+    assert_eq!(
+        (&told["type"], &told["data"]["reason"]),
+        (&"saga.alerted".into(), &"pick_overdue".into())
+    );
     let other = Recorded {
         fact: Fact::Saga(Event::Finished { outcome: "completed".to_owned() }),
         ..parked()

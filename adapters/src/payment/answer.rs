@@ -55,6 +55,10 @@ fn is_ours(rejection: &Rejection) -> bool {
     rejection.field("type") == Some("idempotency_error")
 }
 
+fn is_closed(intent: &Intent) -> bool {
+    matches!(intent.status, ProviderStatus::Cancelled | ProviderStatus::Expired)
+}
+
 /// What a decline with this code means for the customer.
 fn decline(code: &str) -> Decline {
     Decline { code: text(code), retryable: !FINAL_DECLINES.contains(&code) }
@@ -96,7 +100,9 @@ pub(super) fn authorised(op: u32, outcome: Outcome<Intent>) -> Next {
                 code: text("requires_payment_method"),
                 retryable: true,
             }),
-            ProviderStatus::Succeeded | ProviderStatus::Cancelled => record_state(intent),
+            ProviderStatus::Succeeded | ProviderStatus::Cancelled | ProviderStatus::Expired => {
+                record_state(intent)
+            }
             ProviderStatus::Processing | ProviderStatus::RequiresAction => Next::record(unknown),
         },
         Outcome::Rejected(rejection) if is_ours(&rejection) => Next::park(&rejection),
@@ -133,7 +139,7 @@ pub(super) fn captured(op: u32, outcome: Outcome<Intent>) -> Next {
             Some(intent) if intent.status == ProviderStatus::Succeeded => {
                 Next::record(Command::RecordCaptured { amount: intent.received })
             }
-            Some(intent) if intent.status == ProviderStatus::Cancelled => record_state(intent),
+            Some(intent) if is_closed(&intent) => record_state(intent),
             _ => Next::record(Command::RecordCaptureFailed {
                 code: text(&rejection.code()),
                 retryable: false,
@@ -154,9 +160,7 @@ pub(super) fn voided(outcome: Outcome<Intent>) -> Next {
         outcome => Err(outcome),
     };
     match intent {
-        Ok(intent) if intent.status == ProviderStatus::Cancelled => {
-            Next::record(Command::RecordVoided)
-        }
+        Ok(intent) if is_closed(&intent) => Next::record(Command::RecordVoided),
         Ok(intent) => record_state(intent),
         Err(outcome) => wait_or_park(outcome),
     }

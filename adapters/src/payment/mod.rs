@@ -42,8 +42,9 @@ impl Payments {
             Event::AuthorisationRequested { order, op, amount, method } => {
                 answer::authorised(*op, provider.hold(payment, *order, *op, *amount, method).await)
             }
-            Event::CaptureRequested { op, amount, provider_ref, .. } => {
-                answer::captured(*op, provider.capture(payment, *op, provider_ref, *amount).await)
+            Event::CaptureRequested { op, attempt, amount, provider_ref, .. } => {
+                let tried = (*op, *attempt);
+                answer::captured(*op, provider.capture(payment, tried, provider_ref, *amount).await)
             }
             Event::VoidRequested { provider_ref: Some(provider_ref), .. } => {
                 answer::voided(provider.cancel(payment, provider_ref).await)

@@ -56,6 +56,8 @@ struct WireIntent {
     #[serde(default)]
     latest_charge: Value,
     #[serde(default)]
+    cancellation_reason: Option<String>,
+    #[serde(default)]
     next_action: Value,
     #[serde(default)]
     last_payment_error: Value,
@@ -83,6 +85,9 @@ impl Intent {
                 "requires_action" if url.is_some() => ProviderStatus::RequiresAction,
                 "requires_capture" => ProviderStatus::RequiresCapture,
                 "succeeded" => ProviderStatus::Succeeded,
+                "canceled" if wire.cancellation_reason.as_deref() == Some("automatic") => {
+                    ProviderStatus::Expired
+                }
                 "canceled" => ProviderStatus::Cancelled,
                 _ => ProviderStatus::Processing,
             },
@@ -151,18 +156,22 @@ impl Provider {
         self.intent(Question::post("create", &path, key, Body::Form(form))).await
     }
 
-    /// Takes money that is held.
+    /// Takes money that is held. Each try has a key of its own: to the provider the same question
+    /// has the same answer for ever.
     pub(super) async fn capture(
         &self,
         payment: PaymentId,
-        op: u32,
+        (op, attempt): (u32, u32),
         provider_ref: &Text,
         amount: Money,
     ) -> Outcome<Intent> {
         let path = ["v1", "payment_intents", provider_ref.as_str(), "capture"];
         let form =
             vec![("amount_to_capture", amount.amount.to_string()), (EXPAND.0, EXPAND.1.to_owned())];
-        let key = format!("{payment}:capture:{op}");
+        let key = match attempt {
+            1 => format!("{payment}:capture:{op}"),
+            _ => format!("{payment}:capture:{op}:{attempt}"),
+        };
         self.intent(Question::post("capture", &path, key, Body::Form(form))).await
     }
 

@@ -84,6 +84,14 @@ fn commit(skus: &[&str]) -> Command {
     Command::Commit { order: order(), reservation: rsv(), skus }
 }
 
+fn reduce(less: Vec<Units>) -> Command {
+    Command::Reduce { order: order(), reservation: rsv(), units: less }
+}
+
+fn reduced(units: Vec<Units>) -> Event {
+    Event::ReservationReduced { order: order(), reservation: rsv(), units }
+}
+
 fn expire(skus: &[&str], minutes: i64) -> Command {
     let skus = skus.iter().copied().map(sku).collect();
     Command::Expire { order: order(), reservation: rsv(), skus, at: at(minutes) }
@@ -139,6 +147,8 @@ fn commands() -> Named<Command> {
         ("partial", reserve(vec![units("mug", 12)], ReserveMode::Partial)),
         ("release", release(&["mug"])),
         ("release?", release(&["cup"])),
+        ("reduce", reduce(vec![units("mug", 1)])),
+        ("reduce?", reduce(vec![units("cup", 1)])),
         ("commit", commit(&["mug"])),
         ("commit?", commit(&[])),
         ("expire", expire(&["mug"], 15)),
@@ -186,6 +196,15 @@ fn every_command_in_every_state() {
         release?  absent,stocked,rejected   reservation_released
         release?  tombstone,told            -
         release?  *                         !sku_missing
+
+        reduce    absent,stocked            !not_found
+        reduce    held                      stock_released+reservation_reduced
+        reduce    committed                 stock_returned+reservation_reduced
+        reduce    expired                   reservation_reduced
+        reduce    *                         -
+
+        reduce?   absent,stocked            !not_found
+        reduce?   *                         -
 
         commit    absent,stocked            !not_found
         commit    held                      stock_committed+reservation_committed
@@ -303,6 +322,28 @@ fn a_reservation_given_up_before_it_was_made_is_never_made() {
         .then([])
         .when(release(&["mug"]))
         .then([]);
+}
+
+#[test]
+fn what_is_held_may_become_less() {
+    let both = || vec![units("mug", 2), units("cup", 1)];
+    given::<Inventory>([received("mug", 3), received("cup", 1)])
+        .when(reserve(both(), ReserveMode::AllOrNothing))
+        .then([held("mug", 2), held("cup", 1), reserved(both())])
+        .when(reduce(vec![units("mug", 1)]))
+        .then([freed("mug", 1), reduced(vec![units("mug", 1)])])
+        .when(reduce(vec![units("mug", 5), units("jug", 1)]))
+        .then([freed("mug", 1), reduced(vec![units("mug", 1)])])
+        .when(commit(&["mug", "cup"]))
+        .then([taken("cup", 1), committed(vec![units("cup", 1)])]);
+    // Of what expired nothing is held, and only the rest is taken back.
+    given::<Inventory>([received("mug", 2), held("mug", 2), reserved(vec![units("mug", 2)])])
+        .when(expire(&["mug"], 15))
+        .then([freed("mug", 2), expired(vec![units("mug", 2)])])
+        .when(reduce(vec![units("mug", 1)]))
+        .then([reduced(vec![units("mug", 1)])])
+        .when(commit(&["mug"]))
+        .then([held("mug", 1), taken("mug", 1), committed(vec![units("mug", 1)])]);
 }
 
 #[test]
@@ -530,6 +571,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         }),
         2 => (any_reservation(), any_skus())
             .prop_map(move |(reservation, skus)| Command::Release { order, reservation, skus }),
+        2 => (any_reservation(), any_units())
+            .prop_map(move |(reservation, units)| Command::Reduce { order, reservation, units }),
         3 => (any_reservation(), any_skus())
             .prop_map(move |(reservation, skus)| Command::Commit { order, reservation, skus }),
         2 => (any_reservation(), any_skus(), 13_i64..17, 14_i64..32).prop_map(
@@ -552,9 +595,9 @@ fn any_command() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// Two deliveries of one size are two deliveries.
+/// Two deliveries of one size are two deliveries, and so is what is given back.
 const fn repeatable(command: &Command) -> bool {
-    !matches!(command, Command::Receive { .. } | Command::Adjust { .. })
+    !matches!(command, Command::Receive { .. } | Command::Adjust { .. } | Command::Reduce { .. })
 }
 
 /// What a history says of a sku: on hand, reserved, and units that were oversold.

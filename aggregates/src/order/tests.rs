@@ -6,7 +6,7 @@ use schemas::order::{RejectReason, Shortage};
 
 use super::*;
 use crate::given::{Named, check_codes, check_snapshots, check_table, given, live};
-use crate::sample::{address, at, customer, dollar, euro, quantity, sku, text};
+use crate::sample::{address, at, customer, dollar, euro, quantity, sku, text, units};
 
 fn line(units: u32, unit_price: Money) -> Line {
     Line { sku: sku("mug"), title: text("A mug"), quantity: quantity(units), unit_price }
@@ -38,6 +38,11 @@ fn pending() -> Event {
     placed(vec![line(2, euro(1500))], euro(3000))
 }
 
+fn cut(left: &[(&str, u32)]) -> Command {
+    let left = left.iter().map(|(sku, count)| units(sku, *count)).collect();
+    Command::CancelLines { left, reason: CancelReason::Inventory }
+}
+
 const ASKED: Event = Event::CancellationRequested { reason: CancelReason::Fraud };
 
 fn states() -> Named<Vec<Event>> {
@@ -52,6 +57,7 @@ fn states() -> Named<Vec<Event>> {
         ("pending/asked", vec![pending(), ASKED]),
         ("pending/told", vec![pending(), ASKED, Event::ConfirmRejected]),
         ("confirmed", vec![pending(), Event::Confirmed]),
+        ("held", vec![pending(), Event::Confirmed, Event::Held { reason: HoldReason::Fraud }]),
         ("confirmed/asked", vec![pending(), Event::Confirmed, ASKED]),
         ("paid", vec![pending(), Event::Confirmed, paid.clone()]),
         ("paid/asked", vec![pending(), Event::Confirmed, paid.clone(), ASKED]),
@@ -78,6 +84,11 @@ fn commands() -> Named<Command> {
         ("shipment", Command::RecordShipment { tracking_code: text("T1") }),
         ("delivery", Command::RecordDelivery { at: at(9) }),
         ("complete", Command::Complete),
+        ("hold", Command::Hold { reason: HoldReason::Fraud }),
+        ("let_go", Command::Release { reason: None }),
+        ("cut", cut(&[("mug", 1)])),
+        ("cut_all", cut(&[])),
+        ("ask", Command::RequirePaymentAction),
     ]
 }
 
@@ -104,6 +115,7 @@ fn every_command_in_every_state() {
 
         request         absent                             !not_found
         request         pending,confirmed,paid,shipped     cancellation_requested
+        request         held                               cancellation_requested
         request         completed                          !use_return
         request         rejected,cancelled                 !invalid_transition
         request         *                                  -
@@ -139,10 +151,32 @@ fn every_command_in_every_state() {
         delivery        *                                  delivery_recorded
 
         complete        absent                             !not_found
-        complete        confirmed,paid,shipped             completed
+        complete        confirmed,held,paid,shipped        completed
         complete        confirmed/asked,paid/asked         cancellation_rejected+completed
         complete        completed                          -
         complete        *                                  !invalid_transition
+
+        hold            absent                             !not_found
+        hold            held                               -
+        hold            completed,rejected,cancelled       !invalid_transition
+        hold            *                                  held
+
+        let_go          absent                             !not_found
+        let_go          held                               released
+        let_go          *                                  -
+
+        cut             absent                             !not_found
+        cut             completed,rejected,cancelled       -
+        cut             *                                  lines_cancelled
+
+        cut_all         absent                             !not_found
+        cut_all         completed,rejected,cancelled       -
+        cut_all         *                                  !nothing_left
+
+        ask             absent                             !not_found
+        ask             pending,pending/asked,pending/told payment_action_required
+        ask             confirmed,confirmed/asked,held     payment_action_required
+        ask             *                                  -
         ",
     );
 }
@@ -250,6 +284,68 @@ fn money_is_counted_to_its_limits() {
 }
 
 #[test]
+fn what_is_missing_is_taken_from_the_last_line_first() {
+    let tea = Line { sku: sku("tea"), ..line(1, euro(700)) };
+    let lines = vec![line(2, euro(1000)), tea, line(3, euro(500))];
+    let left = |mugs| vec![units("mug", mugs), units("tea", 1)];
+    let gone = |line, units| CancelledLine { line, quantity: quantity(units) };
+    let reason = CancelReason::Inventory;
+    let cut = |left| Command::CancelLines { left, reason };
+    given::<Order>([placed(lines, euro(4200)), Event::Confirmed])
+        .when(cut(left(4)))
+        .then([Event::LinesCancelled {
+            lines: vec![gone(2, 1)],
+            left: left(4),
+            reason,
+            total: euro(3700),
+        }])
+        .when(cut(left(4)))
+        .then([])
+        .when(cut(left(1)))
+        .then([Event::LinesCancelled {
+            lines: vec![gone(0, 1), gone(2, 2)],
+            left: left(1),
+            reason,
+            total: euro(1700),
+        }])
+        .when(cut(left(9)))
+        .then([]);
+}
+
+#[test]
+fn an_order_waits_until_no_reason_is_left() {
+    let hold = |reason| Command::Hold { reason };
+    let waits = |reason| Event::Held { reason };
+    let released = |reason| Event::Released { reason };
+    given::<Order>([pending()])
+        .when(hold(HoldReason::Payment))
+        .then([waits(HoldReason::Payment)])
+        .when(hold(HoldReason::Fraud))
+        .then([waits(HoldReason::Fraud)])
+        .when(Command::Release { reason: Some(HoldReason::Other) })
+        .then([])
+        .when(Command::Release { reason: Some(HoldReason::Fraud) })
+        .then([released(HoldReason::Fraud)])
+        .when(hold(HoldReason::Address))
+        .then([waits(HoldReason::Address)])
+        .when(Command::Release { reason: None })
+        .then([released(HoldReason::Address), released(HoldReason::Payment)]);
+}
+
+#[test]
+fn a_customer_is_asked_once_until_the_order_stands() {
+    given::<Order>([pending()])
+        .when(Command::RequirePaymentAction)
+        .then([Event::PaymentActionRequired])
+        .when(Command::RequirePaymentAction)
+        .then([])
+        .when(Command::Confirm)
+        .then([Event::Confirmed])
+        .when(Command::RequirePaymentAction)
+        .then([Event::PaymentActionRequired]);
+}
+
+#[test]
 fn codes_are_stable_names() {
     check_codes(&[
         Refusal::NotFound,
@@ -262,6 +358,7 @@ fn codes_are_stable_names() {
         Refusal::InvalidAmount,
         Refusal::PaymentExceedsTotal,
         Refusal::RefundExceedsCaptured,
+        Refusal::NothingLeft,
         Refusal::UseReturn,
         Refusal::InvalidTransition { from: "pending" },
     ]);
@@ -293,6 +390,10 @@ fn any_command() -> impl Strategy<Value = Command> {
         1 => Just(Command::RecordShipment { tracking_code: text("T1") }),
         1 => (0_i64..5).prop_map(|minutes| Command::RecordDelivery { at: at(minutes) }),
         1 => Just(Command::Complete),
+        1 => Just(Command::Hold { reason: HoldReason::Fraud }),
+        1 => Just(Command::Release { reason: None }),
+        1 => (1_u32..3).prop_map(|left| cut(&[("mug", left)])),
+        1 => Just(Command::RequirePaymentAction),
     ]
 }
 

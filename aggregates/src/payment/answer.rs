@@ -81,6 +81,7 @@ impl Payment {
             Command::Create { .. }
             | Command::Authorise { .. }
             | Command::ReplaceMethod { .. }
+            | Command::Retry
             | Command::Capture { .. }
             | Command::Void { .. }
             | Command::Refund { .. } => vec![],
@@ -216,14 +217,17 @@ impl Payment {
             ProviderStatus::Succeeded => {
                 self.taken(order, provider_ref, captured, (authorised, until))
             }
+            ProviderStatus::Expired if self.hold == Hold::Held && !self.unwanted => {
+                self.expired(order, provider_ref)
+            }
             // Let go of as we wished, that is a void and no answer any more.
-            ProviderStatus::Cancelled
+            ProviderStatus::Cancelled | ProviderStatus::Expired
                 if matches!(self.hold, Hold::Requested | Hold::Action) && !self.voiding =>
             {
                 let code = Text::literal("cancelled");
                 vec![Event::Declined { order, op, provider_ref: None, code, retryable: false }]
             }
-            ProviderStatus::Cancelled => {
+            ProviderStatus::Cancelled | ProviderStatus::Expired => {
                 let code = Text::literal("voided");
                 let capturing = matches!(self.capture, Capture::Requested(_));
                 let mut events =
@@ -232,6 +236,17 @@ impl Payment {
                 events
             }
         }
+    }
+
+    /// What was held is held no more, and nobody wanted that.
+    fn expired(&self, order: OrderId, provider_ref: &Text) -> Vec<Event> {
+        let (op, provider_ref) = (self.op, provider_ref.clone());
+        let mut events = vec![Event::AuthorisationExpired { order, op, provider_ref }];
+        if matches!(self.capture, Capture::Requested(_)) {
+            let code = Text::literal("authorisation_expired");
+            events.push(Event::CaptureFailed { order, code, retryable: false });
+        }
+        events
     }
 
     /// An intent that wants another means of payment after its money was taken: the money is gone
@@ -270,7 +285,7 @@ impl Payment {
             ProviderStatus::Processing => false,
             ProviderStatus::RequiresMethod => ours && (adrift || self.hold == Hold::Action),
             ProviderStatus::RequiresAction => ours && self.hold == Hold::Requested,
-            ProviderStatus::Cancelled => {
+            ProviderStatus::Cancelled | ProviderStatus::Expired => {
                 ours && match self.hold {
                     Hold::Requested | Hold::Action => true,
                     Hold::Held => self.captured.is_none(),

@@ -38,6 +38,7 @@ impl Payment {
             Command::Create { .. } => Ok(vec![]),
             Command::Authorise { amount, method, .. } => self.authorise(order, *amount, method),
             Command::ReplaceMethod { method } => self.replace_method(order, method),
+            Command::Retry => self.retry(order),
             Command::Capture { amount } => self.capture(order, *amount),
             Command::Void { .. } => Ok(self.void(order)),
             Command::Refund { refund, amount } => self.refund(order, *refund, *amount),
@@ -83,7 +84,7 @@ impl Payment {
 
     fn replace_method(&self, order: OrderId, method: &Text) -> Result<Vec<Event>, Refusal> {
         let wanted = matches!(self.hold, Hold::Action | Hold::Declined { mendable: true });
-        if self.unwanted || !wanted {
+        if self.unwanted || !(wanted || self.is_uncaptured()) {
             return Err(Refusal::MethodNotWanted);
         }
         if self.replacement.as_ref() == Some(method) {
@@ -97,6 +98,19 @@ impl Payment {
             provider_ref,
         }));
         Ok(events)
+    }
+
+    fn retry(&self, order: OrderId) -> Result<Vec<Event>, Refusal> {
+        let declined = matches!(self.hold, Hold::Declined { mendable: true });
+        if self.unwanted || !(declined || self.is_uncaptured()) {
+            return Err(Refusal::RetryNotWanted);
+        }
+        Ok(if self.retrying { vec![] } else { vec![Event::RetryRequested { order }] })
+    }
+
+    /// Whether money is held that could not be taken.
+    fn is_uncaptured(&self) -> bool {
+        self.hold == Hold::Held && matches!(self.capture, Capture::Failed(_))
     }
 
     fn capture(&self, order: OrderId, amount: Money) -> Result<Vec<Event>, Refusal> {
@@ -133,7 +147,8 @@ impl Payment {
     }
 
     fn capture_requested(&self, order: OrderId, amount: Money, provider_ref: &Text) -> Event {
-        Event::CaptureRequested { order, op: self.op, amount, provider_ref: provider_ref.clone() }
+        let (op, attempt) = (self.op, self.captures_failed.saturating_add(1));
+        Event::CaptureRequested { order, op, attempt, amount, provider_ref: provider_ref.clone() }
     }
 
     /// Nothing is wanted any more. What there is to give back is started at once; where nothing

@@ -136,6 +136,10 @@ fn acting(op: u32, provider_ref: &str) -> Event {
     Event::ActionRequired { order: order(), op, provider_ref, url }
 }
 
+fn expired(op: u32, provider_ref: &str) -> Event {
+    Event::AuthorisationExpired { order: order(), op, provider_ref: text(provider_ref) }
+}
+
 fn replaced(method: &str) -> Event {
     Event::MethodReplaced { order: order(), method: text(method) }
 }
@@ -160,7 +164,12 @@ fn unknown(operation: Operation) -> Event {
 
 fn capturing(cents: i64) -> Event {
     let (amount, provider_ref) = (euro(cents), text("pi_1"));
-    Event::CaptureRequested { order: order(), op: 1, amount, provider_ref }
+    Event::CaptureRequested { order: order(), op: 1, attempt: 1, amount, provider_ref }
+}
+
+fn capturing_again(attempt: u32) -> Event {
+    let (amount, provider_ref) = (euro(DUE), text("pi_1"));
+    Event::CaptureRequested { order: order(), op: 1, attempt, amount, provider_ref }
 }
 
 fn captured(cents: i64) -> Event {
@@ -229,6 +238,7 @@ fn states() -> Named<Vec<Event>> {
             vec![created(), asked(1), acting(1, "pi_1"), replaced("pm_b"), closing(1, "pi_1")],
         ),
         ("held", held()),
+        ("expired", with(held(), vec![expired(1, "pi_1")])),
         ("capturing", with(held(), vec![capturing(DUE)])),
         ("capture?", with(held(), vec![capturing(DUE), unknown(Operation::Capture)])),
         ("uncaptured", with(held(), vec![capturing(DUE), not_captured("processing_error", true)])),
@@ -257,6 +267,7 @@ fn wishes() -> Named<Command> {
         ("create", create),
         ("authorise", authorise()),
         ("replace", replace("pm_b")),
+        ("retry", Command::Retry),
         ("capture", capture(DUE)),
         ("capture_more", capture(DUE + 1)),
         ("void", void()),
@@ -293,7 +304,7 @@ fn every_wish_in_every_state() {
 
         authorise    absent                      created+authorisation_requested
         authorise    created,declined,refused    authorisation_requested
-        authorise    replaced                    authorisation_requested
+        authorise    replaced,expired            authorisation_requested
         authorise    adrift                      authorisation_requested
         authorise    tombstone,declined/void     declined
         authorise    held/void,void?,voided      declined
@@ -302,16 +313,21 @@ fn every_wish_in_every_state() {
         authorise    *                           -
 
         replace      absent                      !not_found
-        replace      acting,declined             method_replaced+closing_requested
-        replace      refused                     method_replaced
+        replace      acting,declined,uncaptured  method_replaced+closing_requested
+        replace      refused,expired             method_replaced
         replace      replaced                    -
         replace      *                           !method_not_wanted
+
+        retry        absent                      !not_found
+        retry        declined,refused,replaced   retry_requested
+        retry        expired,uncaptured          retry_requested
+        retry        *                           !retry_not_wanted
 
         capture      absent                      !not_found
         capture      held,uncaptured,capture?    capture_requested
         capture      created,asked,adrift        capture_failed
         capture      declined,refused            capture_failed
-        capture      acting,replaced             capture_failed
+        capture      acting,replaced,expired     capture_failed
         capture      tombstone,told,asked/void   capture_failed
         capture      declined/void,held/void     capture_failed
         capture      void?,voided                capture_failed
@@ -322,14 +338,14 @@ fn every_wish_in_every_state() {
         capture_more held,uncaptured             capture_failed
         capture_more created,asked,adrift        capture_failed
         capture_more declined,refused            capture_failed
-        capture_more acting,replaced             capture_failed
+        capture_more acting,replaced,expired     capture_failed
         capture_more tombstone,told,asked/void   capture_failed
         capture_more declined/void,held/void     capture_failed
         capture_more void?,voided                capture_failed
         capture_more *                           -
 
         void         absent,created,refused      voided
-        void         replaced                    voided
+        void         replaced,expired            voided
         void         acting                      void_requested
         void         asked,adrift                void_requested
         void         declined,held,uncaptured    void_requested
@@ -366,6 +382,7 @@ fn every_answer_in_every_state() {
         authorised   absent                      !not_found
         authorised   created,asked,adrift        authorised
         authorised   declined,refused,acting     authorised
+        authorised   expired                     authorised
         authorised   tombstone,told,asked/void   authorised+void_requested
         authorised   declined/void               authorised
         authorised   *                           -
@@ -428,7 +445,7 @@ fn every_answer_in_every_state() {
 /// The provider's own record, first as a notice that it changed, then as it was read.
 fn records() -> Named<Command> {
     use ProviderStatus::{
-        Cancelled, Processing, RequiresAction, RequiresCapture, RequiresMethod, Succeeded,
+        Cancelled, Expired, Processing, RequiresAction, RequiresCapture, RequiresMethod, Succeeded,
     };
     vec![
         ("method!", notice("n1", "pi_1", RequiresMethod)),
@@ -443,6 +460,8 @@ fn records() -> Named<Command> {
         ("taken", stands("pi_1", Succeeded, DUE)),
         ("closed!", notice("n1", "pi_1", Cancelled)),
         ("closed", stands("pi_1", Cancelled, 0)),
+        ("expired!", notice("n1", "pi_1", Expired)),
+        ("expired", stands("pi_1", Expired, 0)),
     ]
 }
 
@@ -481,6 +500,7 @@ fn every_record_of_the_provider_in_every_state() {
         held!        absent                      !not_found
         held!        created,asked,adrift        provider_notified
         held!        declined,refused,acting     provider_notified
+        held!        expired                     provider_notified
         held!        tombstone,told,asked/void   provider_notified
         held!        declined/void               provider_notified
         held!        *                           -
@@ -488,6 +508,7 @@ fn every_record_of_the_provider_in_every_state() {
         held         absent                      !not_found
         held         created,asked,adrift        authorised
         held         declined,refused,acting     authorised
+        held         expired                     authorised
         held         tombstone,told,asked/void   authorised+void_requested
         held         declined/void               authorised
         held         *                           -
@@ -501,7 +522,7 @@ fn every_record_of_the_provider_in_every_state() {
         taken        absent                      !not_found
         taken        created,asked,adrift        authorised+captured
         taken        declined,refused            authorised+captured
-        taken        acting,replaced             authorised+captured
+        taken        acting,replaced,expired     authorised+captured
         taken        held,capturing,capture?     captured
         taken        uncaptured                  captured
         taken        tombstone,told,asked/void   authorised+captured+late_money_detected+refund_requested
@@ -528,6 +549,25 @@ fn every_record_of_the_provider_in_every_state() {
         closed       declined/void               voided
         closed       held/void,void?             voided
         closed       *                           -
+
+        expired!     absent                      !not_found
+        expired!     asked,adrift,asked/void     provider_notified
+        expired!     acting                      provider_notified
+        expired!     declined/void               provider_notified
+        expired!     held,capturing,capture?     provider_notified
+        expired!     uncaptured,held/void,void?  provider_notified
+        expired!     capturing/void              provider_notified
+        expired!     *                           -
+
+        expired      absent                      !not_found
+        expired      asked,adrift,acting         declined
+        expired      asked/void                  declined+voided
+        expired      held,uncaptured             authorisation_expired
+        expired      capturing,capture?          authorisation_expired+capture_failed
+        expired      capturing/void              capture_failed+voided
+        expired      declined/void               voided
+        expired      held/void,void?             voided
+        expired      *                           -
         ",
     );
 }
@@ -540,6 +580,7 @@ fn codes_are_stable_names() {
         Refusal::CurrencyMismatch,
         Refusal::RefundExceedsCaptured { left: euro(0) },
         Refusal::RefundPending,
+        Refusal::RetryNotWanted,
         Refusal::MethodNotWanted,
     ]);
 }

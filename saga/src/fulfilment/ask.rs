@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use schemas::inventory::ReserveMode;
-use schemas::order::{CancelReason, KeepReason, RejectReason, Shortage};
+use schemas::inventory::{ReserveMode, Units};
+use schemas::order::{CancelReason, HoldReason, KeepReason, RejectReason, Shortage};
 use schemas::{Command, Money, Text, Timestamp, inventory, order, payment, shipping};
 
 use super::Order;
@@ -36,6 +36,12 @@ pub(super) fn release_stock(order: &Order) -> Command {
     Command::Inventory { command }
 }
 
+pub(super) fn reduce_stock(order: &Order, units: &[Units]) -> Command {
+    let (reservation, units) = (order.id.reservation(), units.to_vec());
+    let command = inventory::Command::Reduce { order: order.id, reservation, units };
+    Command::Inventory { command }
+}
+
 pub(super) fn commit_stock(order: &Order) -> Command {
     let (reservation, skus) = (order.id.reservation(), order.skus());
     let command = inventory::Command::Commit { order: order.id, reservation, skus };
@@ -47,8 +53,8 @@ pub(super) fn authorise(order: &Order, method: &Text) -> Command {
     payment(order, payment::Command::Authorise { order: order.id, amount, method })
 }
 
-pub(super) fn capture(order: &Order) -> Command {
-    payment(order, payment::Command::Capture { amount: order.total })
+pub(super) fn capture(order: &Order, amount: Money) -> Command {
+    payment(order, payment::Command::Capture { amount })
 }
 
 /// Voids what is held and refunds what was taken: the payment alone knows which, since a
@@ -62,6 +68,14 @@ pub(super) fn create_fulfilment(order: &Order) -> Command {
     shipping(order, shipping::Command::Create { order: order.id, units, address })
 }
 
+pub(super) fn hold_fulfilment(order: &Order) -> Command {
+    shipping(order, shipping::Command::Hold { order: order.id })
+}
+
+pub(super) fn resume_fulfilment(order: &Order) -> Command {
+    shipping(order, shipping::Command::Resume)
+}
+
 pub(super) fn release_for_handover(order: &Order) -> Command {
     shipping(order, shipping::Command::ReleaseForHandover)
 }
@@ -72,6 +86,23 @@ pub(super) fn cancel_fulfilment(order: &Order) -> Command {
 
 pub(super) fn confirm(order: &Order) -> Command {
     self::order(order, order::Command::Confirm)
+}
+
+pub(super) fn hold_order(order: &Order, reason: HoldReason) -> Command {
+    self::order(order, order::Command::Hold { reason })
+}
+
+pub(super) fn release_order(order: &Order, reason: HoldReason) -> Command {
+    self::order(order, order::Command::Release { reason: Some(reason) })
+}
+
+pub(super) fn cancel_lines(order: &Order, left: &[Units]) -> Command {
+    let (left, reason) = (left.to_vec(), CancelReason::Inventory);
+    self::order(order, order::Command::CancelLines { left, reason })
+}
+
+pub(super) fn ask_customer(order: &Order) -> Command {
+    self::order(order, order::Command::RequirePaymentAction)
 }
 
 pub(super) fn reject(order: &Order, reason: RejectReason, short: Vec<Shortage>) -> Command {

@@ -1,17 +1,18 @@
 //! The table. Read it as state, input, guard, outputs, next; the numbers are the design's rows.
 //! Here stand its beginning and what holds in several states; the rest is in a file for each part
-//! of an order's way: `buying`, `sending`, `undoing`.
+//! of an order's way: `buying`, `sending` (with `funding` for its money), `undoing`.
 
 use std::time::Duration;
 
 use schemas::order::RejectReason;
 use schemas::{Money, Timestamp};
 
-use super::state::{End, Owed, Parcel, Phase, Stock};
-use super::{Fulfilment, Input, Order, Step, Timer, ask};
+use super::state::{End, Funds, Owed, Parcel, Phase, Stock};
+use super::{Alert, Fulfilment, Input, Order, Step, Timer, ask};
 use crate::{Output, Reaction};
 
 mod buying;
+mod funding;
 mod sending;
 mod undoing;
 
@@ -19,17 +20,32 @@ mod undoing;
 const EXTEND_BEFORE: Duration = Duration::from_mins(1);
 /// How long a hold is extended for.
 const EXTEND_FOR: Duration = Duration::from_mins(15);
+/// How long a hold is extended for once the order stands: it ends by somebody's decision.
+const EXTEND_CONFIRMED: Duration = Duration::from_hours(12);
 /// How long goods are held for somebody who has not paid.
 const HOLD_MAX: Duration = Duration::from_hours(24);
+/// How long the warehouse has to pack.
+const PICKING: Duration = Duration::from_hours(24);
+/// How long a parcel that may go waits for the carrier.
+const HANDOVER: Duration = Duration::from_hours(24);
+/// After how many declines the order is given up.
+const DECLINES_MAX: u32 = 3;
 
 /// What follows. Silence is not in here: see the patience with each step.
-pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction<Fulfilment> {
+pub(super) fn react(
+    saga: Fulfilment,
+    version: u16,
+    input: &Input,
+    now: Timestamp,
+) -> Reaction<Fulfilment> {
     use self::Phase::{
         Authorising, AwaitingAction, Cancelling, Confirming, Ended, Finalising, Fulfilling, New,
         Reserving, Unwinding,
     };
 
-    let Some(order) = saga.order.clone() else { return begin(saga, input, now) };
+    let Some(order) = saga.order.clone() else {
+        return begin(Fulfilment { version, ..saga }, input, now);
+    };
     let order = &*order;
     match saga.phase {
         New | Reserving | Authorising | AwaitingAction | Confirming => {
@@ -68,6 +84,9 @@ fn anywhere(saga: Fulfilment, order: &Order, input: &Input) -> Reaction<Fulfilme
         // Money that moved without our asking: by somebody's hand, or the provider let go.
         (_, Input::Captured { amount }) => next(saga.captured(*amount))
             .send(Step::RecordPayment, ask::record_payment(order, *amount)),
+        // 39, wherever nobody is at work on it
+        (_, Input::OrderHeld { reason }) => next(saga.on_hold(*reason)),
+        (_, Input::OrderReleased { reason }) => next(saga.off_hold(*reason)),
         (_, Input::CaptureReversed { amount }) => lose(saga, order, *amount),
         (_, Input::Refunded { amount }) => next(saga.refunded(*amount))
             .send(Step::RecordRefund, ask::record_refund(order, *amount)),
@@ -97,10 +116,26 @@ fn extend(
 
 /// F2, F5: it is paid for, so it may go.
 fn release(saga: Fulfilment, order: &Order) -> Reaction<Fulfilment> {
-    next(saga.to(Phase::Fulfilling(Parcel::Released)))
+    let reaction = next(saga.to(Phase::Fulfilling(Parcel::Released)))
         .and(Output::StopTimer(Timer::Hold))
         .send(Step::CommitStock, ask::commit_stock(order))
-        .send(Step::ReleaseForHandover, ask::release_for_handover(order))
+        .send(Step::ReleaseForHandover, ask::release_for_handover(order));
+    watch_warehouse(reaction)
+}
+
+/// F4, F10: measures how long the warehouse takes from here on, unless the order is on hold.
+fn watch_warehouse(reaction: Reaction<Fulfilment>) -> Reaction<Fulfilment> {
+    let long = match &reaction {
+        Reaction::Taken(saga, _) if saga.is_watched() && saga.holds.is_empty() => {
+            match saga.phase {
+                Phase::Fulfilling(Parcel::Picking) => PICKING,
+                Phase::Fulfilling(Parcel::Released) => HANDOVER,
+                _ => return reaction,
+            }
+        }
+        _ => return reaction,
+    };
+    reaction.and(Output::StartTimer(Timer::Warehouse, long))
 }
 
 /// Gives back what is owed, the money first; the order ends when all of it is acknowledged.
@@ -109,7 +144,9 @@ pub(super) fn unwind(saga: Fulfilment, order: &Order, why: &'static str) -> Reac
     let mut reaction = next(saga.to(Phase::Unwinding(owed)))
         .and(Output::StartCompensation(why))
         .and(Output::StopTimer(Timer::Action))
-        .and(Output::StopTimer(Timer::Hold));
+        .and(Output::StopTimer(Timer::Hold))
+        .and(Output::StopTimer(Timer::Warehouse))
+        .and(Output::StopTimer(Timer::Dunning));
     if owed.money {
         reaction = reaction.undo(Step::ReturnMoney, ask::return_money(order));
     }
@@ -117,6 +154,14 @@ pub(super) fn unwind(saga: Fulfilment, order: &Order, why: &'static str) -> Reac
         reaction = reaction.undo(Step::ReleaseStock, ask::release_stock(order));
     }
     reaction
+}
+
+/// 40: asks the warehouse to stop; the goods may be on their way.
+pub(super) fn stop(saga: Fulfilment, order: &Order, parcel: Parcel) -> Reaction<Fulfilment> {
+    next(saga.cancelled().to(Phase::Cancelling(parcel)))
+        .and(Output::StopTimer(Timer::Warehouse))
+        .and(Output::StopTimer(Timer::Dunning))
+        .undo(Step::CancelFulfilment, ask::cancel_fulfilment(order))
 }
 
 /// F9, 59: the customer has the money again, and it was not us who gave it back.

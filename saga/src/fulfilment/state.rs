@@ -1,12 +1,12 @@
 //! What the saga keeps in mind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use schemas::inventory::Units;
-use schemas::order::{Line, RejectReason, Shortage};
+use schemas::order::{HoldReason, Line, RejectReason, Shortage};
 use schemas::{Address, Money, OrderId, Personal, Quantity, Sku, Text, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -15,6 +15,8 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fulfilment {
     pub(super) phase: Phase,
+    /// The version of the table that it goes by.
+    pub(super) version: u16,
     /// What was ordered; none in [`Phase::New`] only.
     pub(super) order: Option<Arc<Order>>,
     /// Whether it is being cancelled: the order then waits for exactly one answer to that.
@@ -32,6 +34,13 @@ pub struct Fulfilment {
     /// Since when goods are held, and until when.
     pub(super) held: Option<(Timestamp, Timestamp)>,
     pub(super) stock: Stock,
+    /// What is left of the order, and what is due for it.
+    pub(super) cut: Option<Cut>,
+    pub(super) funds: Funds,
+    /// Whether the order waits for somebody to pay, and how long is measured.
+    pub(super) dunned: bool,
+    /// Why the order waits.
+    pub(super) holds: BTreeSet<HoldReason>,
     /// What was taken.
     pub(super) captured: Option<Money>,
     /// What is gone again, without our giving it back.
@@ -76,6 +85,29 @@ pub(super) enum Stock {
     Again {
         /// Whether everything else has come that the saga waits for.
         ready: bool,
+    },
+}
+
+/// What is left where the warehouse did not find everything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(super) struct Cut {
+    pub(super) left: Vec<Units>,
+    /// What the order says is due for it; none: it has not said so yet.
+    pub(super) due: Option<Money>,
+}
+
+/// How the money stands between the confirmation of an order and its capture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(super) enum Funds {
+    /// Held at the provider, as far as anybody knows.
+    #[default]
+    Held,
+    /// Held no longer, and being asked for anew.
+    Renewing,
+    /// Not to be had: somebody has to do something.
+    Wanting {
+        /// Whether it is held all the same, and could not be taken.
+        held: bool,
     },
 }
 
@@ -138,6 +170,12 @@ impl End {
 }
 
 impl Fulfilment {
+    /// Whether somebody is told when the warehouse is late, and waited for where nobody pays:
+    /// since version 3.
+    pub(super) const fn is_watched(&self) -> bool {
+        self.version > 2
+    }
+
     pub(super) fn to(self, phase: Phase) -> Self {
         Self { phase, ..self }
     }
@@ -165,6 +203,43 @@ impl Fulfilment {
 
     pub(super) fn refunded(self, amount: Money) -> Self {
         Self { refunded: sum(self.refunded, amount), ..self }
+    }
+
+    pub(super) fn funded(self, funds: Funds) -> Self {
+        Self { funds, ..self }
+    }
+
+    pub(super) fn on_hold(mut self, reason: HoldReason) -> Self {
+        self.holds.insert(reason);
+        self
+    }
+
+    pub(super) fn off_hold(mut self, reason: HoldReason) -> Self {
+        self.holds.remove(&reason);
+        self
+    }
+
+    /// Only this is left to be sent.
+    pub(super) fn left(self, left: &[Units]) -> Self {
+        Self { cut: Some(Cut { left: left.to_vec(), due: None }), ..self }
+    }
+
+    /// The order says what is due where only this is left.
+    pub(super) fn due_for(mut self, left: &[Units], total: Money) -> Self {
+        if let Some(cut) = self.cut.as_mut().filter(|cut| cut.left == left) {
+            cut.due = Some(total);
+        }
+        self
+    }
+
+    /// What is paid with.
+    pub(super) fn method<'a>(&'a self, order: &'a Order) -> &'a Text {
+        self.method.as_ref().unwrap_or(&order.method)
+    }
+
+    /// What is due; none while the order is counting.
+    pub(super) fn due(&self, order: &Order) -> Option<Money> {
+        self.cut.as_ref().map_or(Some(order.total), |cut| cut.due)
     }
 
     pub(super) fn with(self, stock: Stock) -> Self {
@@ -205,8 +280,13 @@ impl Fulfilment {
 
     /// Whether more was taken than given back or lost.
     pub(super) fn keeps_money(&self) -> bool {
+        self.kept() > 0
+    }
+
+    /// What was taken and neither given back nor lost, in minor units.
+    pub(super) fn kept(&self) -> i64 {
         let amount = |money: Option<Money>| money.map_or(0, |money| money.amount);
-        amount(self.captured) > amount(self.refunded) + amount(self.reversed)
+        amount(self.captured) - amount(self.refunded) - amount(self.reversed)
     }
 }
 

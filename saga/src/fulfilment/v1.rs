@@ -93,9 +93,8 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
         // F2
         (Fulfilling(Picking), Input::Packed) if free || saga.keeps_money() => release(saga, order),
         // F1
-        (Fulfilling(Picking), Input::Packed) => {
-            next(saga.to(Fulfilling(Capturing))).send(Step::Capture, ask::capture(order))
-        }
+        (Fulfilling(Picking), Input::Packed) => next(saga.to(Fulfilling(Capturing)))
+            .send(Step::Capture, ask::capture(order, order.total)),
         // F5
         (Fulfilling(Capturing), Input::Captured { amount }) => {
             release(saga.captured(*amount), order)
@@ -106,7 +105,8 @@ pub(super) fn react(saga: Fulfilment, input: &Input, now: Timestamp) -> Reaction
             if saga.capture_failures < CAPTURE_FAILURES_MAX =>
         {
             let capture_failures = saga.capture_failures + 1;
-            next(Fulfilment { capture_failures, ..saga }).send(Step::Capture, ask::capture(order))
+            next(Fulfilment { capture_failures, ..saga })
+                .send(Step::Capture, ask::capture(order, order.total))
         }
         // F6, what it will not do, and 45: nothing can be put on hold yet, so the order is
         // cancelled on the customer's behalf. The request is heard like theirs, in row 40.

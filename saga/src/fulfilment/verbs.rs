@@ -3,7 +3,7 @@
 use schemas::Money;
 use schemas::order::CancelReason;
 
-use super::react::{next, unwind};
+use super::react::{stop, unwind};
 use super::state::{End, Parcel, Phase};
 use super::{Fulfilment, Input, Step, ask};
 use crate::Reaction;
@@ -20,7 +20,7 @@ pub(super) fn said(saga: &Fulfilment, step: Step, done: bool) -> Option<Input> {
         (Step::Reserve, false) => Input::StockPartiallyReserved { short: Vec::new() },
         // Should it be held after all, that is let go (row 52).
         (Step::Authorise, false) => Input::Declined { retryable: false },
-        (Step::Capture, true) => Input::Captured { amount: order.total },
+        (Step::Capture, true) => Input::Captured { amount: saga.due(order)? },
         (Step::Capture, false) => Input::CaptureFailed { retryable: false },
         (Step::CancelFulfilment, true) => Input::FulfilmentCancelled,
         (Step::ReturnMoney, true) => {
@@ -48,6 +48,13 @@ pub(super) fn said(saga: &Fulfilment, step: Step, done: bool) -> Option<Input> {
             | Step::CommitStock
             | Step::ReleaseForHandover
             | Step::ExtendStock
+            | Step::ReduceStock
+            | Step::CancelLines
+            | Step::HoldOrder
+            | Step::ReleaseOrder
+            | Step::AskCustomer
+            | Step::HoldFulfilment
+            | Step::ResumeFulfilment
             | Step::RecordPayment
             | Step::RecordShipment
             | Step::RecordDelivery
@@ -74,8 +81,7 @@ pub(super) fn compensate(saga: Fulfilment) -> Reaction<Fulfilment> {
         }
         // As row 40: the goods may be on their way.
         Phase::Fulfilling(parcel @ (Parcel::Picking | Parcel::Capturing | Parcel::Released)) => {
-            next(saga.cancelled().to(Phase::Cancelling(parcel)))
-                .undo(Step::CancelFulfilment, ask::cancel_fulfilment(&order))
+            stop(saga, &order, parcel)
         }
         // It is being undone already, or cannot be any more.
         Phase::New

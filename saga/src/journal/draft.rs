@@ -172,6 +172,11 @@ impl<S: Saga> Draft<S> {
                 self.stop_waiting(|sent| !sent.compensation && !unknown(sent));
                 self.emit(Event::CompensationStarted { reason: reason.to_owned() });
             }
+            Output::Alert(reason) => {
+                let reason = reason.as_str().to_owned();
+                let state = self.journal.state.name().to_owned();
+                self.emit(Event::Alerted { reason, state });
+            }
             Output::Park(reason) => self.park(reason.to_owned()),
             Output::Finish(outcome) => self.emit(Event::Finished { outcome: outcome.to_owned() }),
         }

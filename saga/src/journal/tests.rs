@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::definition::names;
-use crate::{Output, Patience};
+use crate::{Never, Output, Patience};
 
 names! {
     /// What it asks for.
@@ -49,6 +49,7 @@ impl Saga for Poll {
     type Input = Input;
     type Step = Step;
     type Timer = Deadline;
+    type Alert = Never;
 
     fn correlate(_event: &Recorded) -> Option<(Uuid, Input)> {
         None

@@ -261,6 +261,23 @@ impl Book {
         Ok(self.changed(intent, "payment_intent.payment_failed", &Form::default(), moment))
     }
 
+    /// `POST /sandbox/payment_intents/{id}/expire`: nobody took in time what is held, so it is let
+    /// go.
+    pub(super) fn expire(&mut self, id: &str, moment: &Moment<'_>) -> Effect<Object> {
+        self.try_expire(id, moment).unwrap_or_else(Refusal::effect)
+    }
+
+    fn try_expire(&mut self, id: &str, moment: &Moment<'_>) -> Done {
+        let mut intent = self.find(id, "intent")?;
+        if intent.status != Status::RequiresCapture {
+            return Err(Refusal::unexpected_state(&intent, "expired"));
+        }
+        (intent.status, intent.capturable) = (Status::Canceled, 0);
+        intent.cancelled = Some(moment.now);
+        intent.cancel_reason = Some("automatic".to_owned());
+        Ok(self.changed(intent, "payment_intent.canceled", &Form::default(), moment))
+    }
+
     /// `POST /v1/payment_intents/{id}/capture`: once, and what is not taken is let go.
     pub(super) fn capture(&mut self, id: &str, form: &Form, moment: &Moment<'_>) -> Effect<Object> {
         self.try_capture(id, form, moment).unwrap_or_else(Refusal::effect)

@@ -7,7 +7,7 @@
 //!
 //! Known to differ from Stripe: one account, no customers, no payment method objects, the bank's
 //! page is a redirect whether or not a `return_url` was given, no minimum amount but 1,
-//! authorisations do not expire by themselves.
+//! authorisations expire on request only.
 
 mod book;
 mod card;
@@ -60,6 +60,7 @@ pub(crate) fn router(desk: Arc<Desk<Book>>) -> Router {
     api.route("/sandbox/books", get(books))
         .route("/sandbox/payment_intents/{id}/challenge", get(bank).post(challenge))
         .route("/sandbox/payment_intents/{id}/reverse", post(reverse))
+        .route("/sandbox/payment_intents/{id}/expire", post(expire))
         .merge(steering())
         .with_state(desk)
 }
@@ -177,6 +178,11 @@ async fn challenge(
 /// Money that was taken is gone again.
 async fn reverse(State(desk): Shared, Path(id): Path<String>) -> Response {
     desk.carry_out(None, |book, moment| book.reverse(&id, moment))
+}
+
+/// Money that was held is let go, since nobody took it in time.
+async fn expire(State(desk): Shared, Path(id): Path<String>) -> Response {
+    desk.carry_out(None, |book, moment| book.expire(&id, moment))
 }
 
 /// The books, for whoever wants to compare: sums by currency, and intents by pages of `limit`

@@ -166,6 +166,20 @@ async fn money_that_was_taken_may_be_gone_again() {
 }
 
 #[tokio::test]
+async fn money_that_nobody_takes_in_time_is_let_go() {
+    let world = provider().await;
+    let id = held(&world, "700").await;
+    let expire = format!("/sandbox/payment_intents/{id}/expire");
+    let (status, gone) = world.form(&expire, None, &[]).await;
+    assert_eq!((status, &gone["status"]), (200, &json!("canceled")));
+    assert_eq!(gone["cancellation_reason"], "automatic");
+    let unexpected = "payment_intent_unexpected_state";
+    is_error(&world.form(&expire, None, &[]).await, 400, unexpected);
+    let capture = format!("{INTENTS}/{id}/capture");
+    is_error(&world.form(&capture, None, &[]).await, 400, unexpected);
+}
+
+#[tokio::test]
 async fn webhooks_are_held_back_on_request() {
     let mut receiver = Receiver::start().await;
     let config = Config { webhook_url: Some(receiver.url.clone()), ..config() };

@@ -273,3 +273,19 @@ fn what_stays_unknown_is_not_recorded_twice() {
     assert!(waits(&or_wait(captured(1, unknown()))));
     assert_eq!(or_wait(voided(intent("canceled", 0, 0))), Next::record(Command::RecordVoided));
 }
+
+#[test]
+fn what_the_provider_let_go_by_itself_has_expired() {
+    let mut gone = json("canceled", 0, 0);
+    gone["cancellation_reason"] = "automatic".into();
+    let state = stands(ProviderStatus::Expired, 1000, 0);
+    let read = || Outcome::Ok(Intent::read(&gone).unwrap());
+    assert_eq!(super::state(payment(), read()), state);
+    let late = || {
+        let code = "payment_intent_unexpected_state";
+        rejected(400, json!({ "code": code, "payment_intent": gone }))
+    };
+    assert_eq!(captured(1, late()), state);
+    assert_eq!(voided(late()), Next::record(Command::RecordVoided));
+    assert_eq!(closed(late()), Next::Nothing);
+}

@@ -59,7 +59,7 @@ async fn money_is_held_taken_and_given_back_over_the_wire() {
     assert_eq!(intent.payment_id, Some(world.payment.to_string()));
     assert_eq!(world.provider.retrieve(&intent.id).await, Outcome::Ok(intent.clone()));
 
-    let taken = world.provider.capture(world.payment, 1, &intent.id, eur(1500)).await;
+    let taken = world.provider.capture(world.payment, (1, 1), &intent.id, eur(1500)).await;
     let Outcome::Ok(taken) = taken else { panic!("{taken:?}") };
     assert_eq!((taken.status, taken.received), (ProviderStatus::Succeeded, eur(1500)));
     // The hold says how long it lasts.
@@ -158,7 +158,7 @@ async fn a_cancelled_hold_is_not_taken_and_a_taken_one_not_cancelled() {
     let intent = world.held().await;
     let (provider, payment, id) = (&world.provider, world.payment, &intent.id);
     assert!(matches!(provider.cancel(payment, id).await, Outcome::Ok(_)));
-    let Outcome::Rejected(rejection) = provider.capture(payment, 1, id, eur(1)).await else {
+    let Outcome::Rejected(rejection) = provider.capture(payment, (1, 1), id, eur(1)).await else {
         panic!()
     };
     let now = Intent::of(&rejection).unwrap();
@@ -166,7 +166,10 @@ async fn a_cancelled_hold_is_not_taken_and_a_taken_one_not_cancelled() {
 
     let second = world.hold(2, "pm_card_visa").await;
     let Outcome::Ok(second) = second else { panic!("{second:?}") };
-    assert!(matches!(provider.capture(payment, 2, &second.id, eur(1999)).await, Outcome::Ok(_)));
+    assert!(matches!(
+        provider.capture(payment, (2, 1), &second.id, eur(1999)).await,
+        Outcome::Ok(_)
+    ));
     let refused = provider.cancel(payment, &second.id).await;
     assert_eq!(code(refused), (400, "payment_intent_unexpected_state".to_owned()));
     let refund = payment.undoing_refund();

@@ -229,7 +229,7 @@ fn a_capture_that_is_refused_is_answered_once() {
         .when(was_not_captured())
         .then([not_captured("processing_error", true)])
         .when(capture(DUE))
-        .then([capturing(DUE)]);
+        .then([capturing_again(2)]);
 }
 
 /// Undo before do: the void overtakes the authorisation.
@@ -466,6 +466,7 @@ fn money_held_twice_is_let_go_once() {
         .then([Event::CaptureRequested {
             order: order(),
             op: 2,
+            attempt: 1,
             amount: euro(DUE),
             provider_ref: text("pi_1"),
         }]);
@@ -527,4 +528,55 @@ fn a_hold_that_the_provider_closed_ends_the_payment() {
     given([created(), asked(1), unknown(Operation::Authorise), voiding(1, None)])
         .when(stands("pi_1", ProviderStatus::Cancelled, 0))
         .then([gone, voided(true)]);
+}
+
+#[test]
+fn a_capture_that_failed_is_another_one_the_next_time() {
+    let again = capturing_again(2);
+    given(with(held(), vec![capturing(DUE)]))
+        .when(was_not_captured())
+        .then([not_captured("processing_error", true)])
+        .when(Command::Retry)
+        .then([Event::RetryRequested { order: order() }])
+        .when(capture(DUE))
+        .then([again.clone()])
+        // Nobody knows: that is the same one.
+        .when(is_unknown(Operation::Capture))
+        .then([unknown(Operation::Capture)])
+        .when(capture(DUE))
+        .then([again]);
+}
+
+#[test]
+fn what_could_not_be_taken_is_let_go_for_another_card() {
+    given(with(held(), vec![capturing(DUE), not_captured("processing_error", false)]))
+        .when(replace("pm_b"))
+        .then([replaced("pm_b"), closing(1, "pi_1")])
+        .when(authorise())
+        .then([asked_with(2, "pm_b")])
+        .when(was_authorised(2, "pi_2"))
+        .then([authorised(2, "pi_2")])
+        .when(capture(DUE))
+        .then([Event::CaptureRequested {
+            order: order(),
+            op: 2,
+            attempt: 2,
+            amount: euro(DUE),
+            provider_ref: text("pi_2"),
+        }]);
+}
+
+#[test]
+fn money_that_is_held_no_longer_is_asked_for_anew() {
+    given(held())
+        .when(stands("pi_1", ProviderStatus::Expired, 0))
+        .then([expired(1, "pi_1")])
+        .when(stands("pi_1", ProviderStatus::Expired, 0))
+        .then([])
+        .when(authorise())
+        .then([asked(2)])
+        .when(was_authorised(2, "pi_2"))
+        .then([authorised(2, "pi_2")])
+        .when(void())
+        .then([voiding(2, Some("pi_2"))]);
 }

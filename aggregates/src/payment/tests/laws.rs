@@ -29,10 +29,17 @@ fn any_code() -> impl Strategy<Value = Text> {
 
 fn any_status() -> impl Strategy<Value = ProviderStatus> {
     use ProviderStatus::{
-        Cancelled, Processing, RequiresAction, RequiresCapture, RequiresMethod, Succeeded,
+        Cancelled, Expired, Processing, RequiresAction, RequiresCapture, RequiresMethod, Succeeded,
     };
-    let any = [Cancelled, Processing, RequiresAction, RequiresCapture, RequiresMethod, Succeeded];
-    prop::sample::select(any.to_vec())
+    prop::sample::select(vec![
+        Cancelled,
+        Expired,
+        Processing,
+        RequiresAction,
+        RequiresCapture,
+        RequiresMethod,
+        Succeeded,
+    ])
 }
 
 fn any_operation() -> impl Strategy<Value = Operation> {
@@ -52,6 +59,7 @@ fn any_wish() -> impl Strategy<Value = Command> {
             Command::Authorise { order, amount, method: method() }
         }),
         3 => prop::sample::select(&["pm_card_visa", "pm_b"][..]).prop_map(replace),
+        1 => Just(Command::Retry),
         5 => any_money().prop_map(|amount| Command::Capture { amount }),
         2 => Just(void()),
         4 => (any_refund(), any_money())

@@ -6,16 +6,14 @@ use schemas::Timestamp;
 use schemas::order::{CancelReason, RejectReason};
 
 use super::{
-    EXTEND_FOR, Fulfilment, HOLD_MAX, Input, Order, Output, Parcel, Phase, Reaction, Step, Stock,
-    Timer, anywhere, ask, extend, finalise, next, unwind, watch_hold,
+    DECLINES_MAX, EXTEND_FOR, Fulfilment, HOLD_MAX, Input, Order, Output, Parcel, Phase, Reaction,
+    Step, Stock, Timer, anywhere, ask, extend, finalise, next, unwind, watch_hold, watch_warehouse,
 };
 
 /// How long a customer has to confirm the payment with their bank, or to name another card.
 const ACTION: Duration = Duration::from_mins(15);
 /// How long the goods are held for them meanwhile: longer than they have.
 const ACTION_HOLD: Duration = Duration::from_mins(20);
-/// After how many declines the order is given up.
-const DECLINES_MAX: u32 = 3;
 
 #[expect(
     clippy::too_many_lines,
@@ -85,6 +83,10 @@ pub(super) fn react(
             let saga = Fulfilment { method: Some(method.clone()), ..saga };
             authorise(saga, order).and(Output::StopTimer(Timer::Action))
         }
+        // The same card, once more.
+        (AwaitingAction, Input::RetryRequested) => {
+            authorise(saga, order).and(Output::StopTimer(Timer::Action))
+        }
         // 31
         (AwaitingAction, Input::ActionOverdue) => give_up(saga, order, "action_overdue"),
         // 32
@@ -152,8 +154,8 @@ fn hold(reaction: Reaction<Fulfilment>, now: Timestamp) -> Reaction<Fulfilment> 
 }
 
 fn authorise(saga: Fulfilment, order: &Order) -> Reaction<Fulfilment> {
-    let method = saga.method.clone().unwrap_or_else(|| order.method.clone());
-    next(saga.to(Phase::Authorising)).send(Step::Authorise, ask::authorise(order, &method))
+    let asked = ask::authorise(order, saga.method(order));
+    next(saga.to(Phase::Authorising)).send(Step::Authorise, asked)
 }
 
 fn confirm(saga: Fulfilment, order: &Order) -> Reaction<Fulfilment> {
@@ -163,8 +165,15 @@ fn confirm(saga: Fulfilment, order: &Order) -> Reaction<Fulfilment> {
 }
 
 fn send(saga: Fulfilment, order: &Order) -> Reaction<Fulfilment> {
-    next(saga.to(Phase::Fulfilling(Parcel::Picking)))
-        .send(Step::CreateFulfilment, ask::create_fulfilment(order))
+    let waits = !saga.holds.is_empty();
+    let reaction = next(saga.to(Phase::Fulfilling(Parcel::Picking)))
+        .send(Step::CreateFulfilment, ask::create_fulfilment(order));
+    if waits {
+        // 39
+        reaction.send(Step::HoldFulfilment, ask::hold_fulfilment(order))
+    } else {
+        watch_warehouse(reaction)
+    }
 }
 
 /// 20, 22: waits for the customer, and keeps the goods for them.
@@ -173,11 +182,13 @@ fn wait(saga: Fulfilment, order: &Order, now: Timestamp) -> Reaction<Fulfilment>
         return give_up(saga, order, "held_too_long");
     }
     let saga = saga.to(Phase::AwaitingAction);
+    let is_told = saga.is_watched();
     let reaction = match saga.stock {
         Stock::Held => extend(saga, order, now, ACTION_HOLD),
         Stock::Again { .. } => next(saga),
     };
-    reaction.and(Output::StartTimer(Timer::Action, ACTION))
+    let reaction = reaction.and(Output::StartTimer(Timer::Action, ACTION));
+    if is_told { reaction.send(Step::AskCustomer, ask::ask_customer(order)) } else { reaction }
 }
 
 /// Nobody pays for it.

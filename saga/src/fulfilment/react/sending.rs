@@ -1,17 +1,16 @@
-//! From the confirmation of an order to its delivery, or to the moment it turns round.
+//! From the confirmation of an order to its delivery, or to the moment it turns round. What is not
+//! in here is in `funding`: the money.
 
 use std::time::Duration;
 
-use schemas::order::CancelReason;
+use schemas::order::{CancelReason, HoldReason};
 use schemas::{Text, Timestamp};
 
 use super::{
-    EXTEND_FOR, End, Fulfilment, Input, Order, Output, Parcel, Phase, Reaction, Step, Timer,
-    anywhere, ask, extend, lose, next, release, unwind,
+    Alert, EXTEND_CONFIRMED, EXTEND_FOR, End, Fulfilment, Input, Order, Output, Parcel, Phase,
+    Reaction, Step, Timer, ask, extend, funding, lose, next, stop, unwind, watch_warehouse,
 };
 
-/// How often a capture is tried again after the provider said "not now".
-const CAPTURE_FAILURES_MAX: u32 = 3;
 /// How long a parcel may be on its way.
 const TRANSIT: Duration = Duration::from_hours(14 * 24);
 
@@ -30,11 +29,11 @@ pub(super) fn react(
     use self::Parcel::{Capturing, Picking, Released, Shipped};
     use self::Phase::{Cancelling, Finalising, Fulfilling};
 
-    let free = order.total.is_zero();
     match (saga.phase, input) {
         // 27: without end, since the warehouse is at work.
         (Fulfilling(Picking | Capturing) | Cancelling(Picking | Capturing), Input::HoldEnding) => {
-            extend(saga, order, now, EXTEND_FOR)
+            let longer = if saga.is_watched() { EXTEND_CONFIRMED } else { EXTEND_FOR };
+            extend(saga, order, now, longer)
         }
         // The goods are in the warehouse's hands and leave all the same: see `Commit`.
         (Fulfilling(_) | Cancelling(_), Input::StockExpired) => {
@@ -42,28 +41,42 @@ pub(super) fn react(
         }
 
         (Fulfilling(_), Input::FulfilmentCreated) => next(saga),
-        // F2
-        (Fulfilling(Picking), Input::Packed) if free || saga.keeps_money() => release(saga, order),
-        // F1
+        // F1, F2
         (Fulfilling(Picking), Input::Packed) => {
-            next(saga.to(Fulfilling(Capturing))).send(Step::Capture, ask::capture(order))
+            funding::collect(saga.to(Fulfilling(Capturing)), order)
         }
-        // F5
-        (Fulfilling(Capturing), Input::Captured { amount }) => {
-            release(saga.captured(*amount), order)
-                .send(Step::RecordPayment, ask::record_payment(order, *amount))
-        }
-        // F6, what the provider may do later.
-        (Fulfilling(Capturing), Input::CaptureFailed { retryable: true })
-            if saga.capture_failures < CAPTURE_FAILURES_MAX =>
+        // F3. Where nothing is left, the fulfilment order is cancelled (F14).
+        (Fulfilling(Picking), Input::ShortPicked { left, .. }) if left.is_empty() => next(saga),
+        (Fulfilling(Picking), Input::ShortPicked { short, left }) => next(saga.left(left))
+            .send(Step::CancelLines, ask::cancel_lines(order, left))
+            .send(Step::ReduceStock, ask::reduce_stock(order, short)),
+        // F3: what the order says about it.
+        (Fulfilling(Capturing), Input::LinesCancelled { left, total })
+            if saga.due(order).is_none() =>
         {
-            let capture_failures = saga.capture_failures + 1;
-            next(Fulfilment { capture_failures, ..saga }).send(Step::Capture, ask::capture(order))
+            funding::collect(saga.due_for(left, *total), order)
         }
-        // F6, what it will not do, and 45: nothing can be put on hold yet, so the order is
-        // cancelled on the customer's behalf. The request is heard like theirs, in row 40.
-        (Fulfilling(Capturing), Input::CaptureFailed { .. })
-        | (Fulfilling(Picking | Capturing | Released), Input::LabelRejected) => {
+        (_, Input::LinesCancelled { left, total }) => next(saga.due_for(left, *total)),
+        // F4: the order waits until somebody has looked.
+        (Fulfilling(Picking), Input::WarehouseLate) => next(saga)
+            .and(Output::Alert(Alert::PickOverdue))
+            .send(Step::HoldOrder, ask::hold_order(order, HoldReason::Warehouse)),
+        // F10
+        (Fulfilling(Released), Input::WarehouseLate) => {
+            next(saga).and(Output::Alert(Alert::HandoverOverdue))
+        }
+        // It is packed, and the money is not there yet.
+        (_, Input::WarehouseLate) => next(saga),
+        // 39
+        (Fulfilling(Picking | Capturing | Released), Input::OrderHeld { reason }) => {
+            hold(saga, order, *reason)
+        }
+        (Fulfilling(Picking | Capturing | Released), Input::OrderReleased { reason }) => {
+            resume(saga, order, *reason)
+        }
+        // 45: the order is cancelled on the customer's behalf. The request is heard like theirs, in
+        // row 40.
+        (Fulfilling(Picking | Capturing | Released), Input::LabelRejected) => {
             let why = CancelReason::Other;
             next(saga).send(Step::RequestCancellation, ask::request_cancellation(order, why))
         }
@@ -116,8 +129,7 @@ pub(super) fn react(
         }
         // 40
         (Fulfilling(parcel @ (Picking | Capturing | Released)), Input::CancellationRequested) => {
-            next(saga.cancelled().to(Cancelling(parcel)))
-                .undo(Step::CancelFulfilment, ask::cancel_fulfilment(order))
+            stop(saga, order, parcel)
         }
         // F14, 46: the warehouse gave up by itself.
         (Fulfilling(Picking | Capturing | Released), Input::FulfilmentCancelled) => {
@@ -139,15 +151,41 @@ pub(super) fn react(
         // 56b, and answers that change nothing any more.
         (
             Cancelling(_),
-            Input::CancellationRequested | Input::FulfilmentCreated | Input::CaptureFailed { .. },
+            Input::CancellationRequested
+            | Input::FulfilmentCreated
+            | Input::ShortPicked { .. }
+            | Input::CaptureFailed { .. },
         ) => next(saga),
-        _ => anywhere(saga, order, input),
+        _ => funding::react(saga, order, input),
     }
+}
+
+/// 39: nobody touches the goods until the order goes on.
+fn hold(saga: Fulfilment, order: &Order, reason: HoldReason) -> Reaction<Fulfilment> {
+    let waits = !saga.holds.is_empty();
+    let reaction = next(saga.on_hold(reason));
+    if waits {
+        return reaction;
+    }
+    reaction
+        .and(Output::StopTimer(Timer::Warehouse))
+        .send(Step::HoldFulfilment, ask::hold_fulfilment(order))
+}
+
+/// 39: it goes on when the last reason to wait is gone; the warehouse has its time anew.
+fn resume(saga: Fulfilment, order: &Order, reason: HoldReason) -> Reaction<Fulfilment> {
+    let waited = !saga.holds.is_empty();
+    let saga = saga.off_hold(reason);
+    if !waited || !saga.holds.is_empty() {
+        return next(saga);
+    }
+    watch_warehouse(next(saga).send(Step::ResumeFulfilment, ask::resume_fulfilment(order)))
 }
 
 /// F8: it leaves the house.
 fn leave(saga: Fulfilment, order: &Order, tracking_code: &Text) -> Reaction<Fulfilment> {
     next(saga.to(Phase::Fulfilling(Parcel::Shipped)))
+        .and(Output::StopTimer(Timer::Warehouse))
         .and(Output::StartTimer(Timer::Transit, TRANSIT))
         .send(Step::RecordShipment, ask::record_shipment(order, tracking_code))
 }

@@ -140,6 +140,19 @@ impl Provider {
         Call::Look { op }
     }
 
+    /// The payment whose money is held, and may be no longer.
+    pub(super) fn may_expire(&self) -> Option<u32> {
+        let mut held = self.intents.iter();
+        let held = held.find(|(_, intent)| intent.status == ProviderStatus::RequiresCapture);
+        held.map(|(op, _)| *op)
+    }
+
+    /// Nobody took it in time.
+    pub(super) fn expire(&mut self, op: u32) -> Call {
+        self.intents.get_mut(&op).unwrap().status = ProviderStatus::Expired;
+        Call::Look { op }
+    }
+
     /// The payment whose money may be gone again.
     pub(super) fn may_reverse(&self) -> Option<u32> {
         let mut taken = self.intents.iter();
@@ -244,6 +257,7 @@ impl Provider {
             |code, retryable| Command::RecordCaptureFailed { code: Text::literal(code), retryable };
         match (intent.status, card) {
             (ProviderStatus::Succeeded, _) => Command::RecordCaptured { amount: intent.captured },
+            (ProviderStatus::Expired, _) => self.state(op),
             (ProviderStatus::RequiresCapture, Card::CaptureFails) => failed("expired", false),
             (ProviderStatus::RequiresCapture, Card::CaptureFailsOnce)
                 if intent.captures_failed == 0 =>

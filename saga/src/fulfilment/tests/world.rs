@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use aggregates::{inventory::Inventory, order::Order, payment::Payment, shipping::Shipping};
 use schemas::inventory::{ReserveMode, Units};
-use schemas::order::{CancelReason, Line};
+use schemas::order::{CancelReason, HoldReason, Line};
 use schemas::shipping::{Scan, Trouble};
 use schemas::{
     Address, Category, Command, CommandId, CustomerId, Decider, EventId, Fact, OrderId, Personal,
@@ -52,12 +52,20 @@ pub(super) struct Scenario {
     pub(super) regretful: bool,
     /// Whether the carrier may lose the parcel.
     pub(super) clumsy: bool,
+    /// How often the warehouse does not find a unit, or nothing at all.
+    pub(super) shorts: u32,
+    /// How often an operator has the order wait.
+    pub(super) holds: u32,
+    /// How often the provider lets go of what nobody took in time.
+    pub(super) expiries: u32,
+    /// How often an operator has the payment tried again.
+    pub(super) retries: u32,
 }
 
 impl Scenario {
     /// Everything goes well.
     pub(super) const FAIR: Self = Self {
-        version: 2,
+        version: 3,
         card: Card::Good,
         other: Card::Good,
         replacements: 0,
@@ -73,6 +81,10 @@ impl Scenario {
         label_rejected: false,
         regretful: false,
         clumsy: false,
+        shorts: 0,
+        holds: 0,
+        expiries: 0,
+        retries: 0,
     };
 }
 
@@ -93,7 +105,9 @@ pub(super) enum Action {
     Forget,
     Webhook,
     Reverse,
+    Expire,
     Pack,
+    Short,
     Label,
     HandOver,
     Deliver,
@@ -105,6 +119,12 @@ pub(super) enum Action {
     Refuse,
     /// They name another card.
     Replace,
+    /// An operator has the order wait.
+    Hold,
+    /// They, or whoever looks after late orders, have it go on.
+    Release,
+    /// They have the payment tried again.
+    Retry,
     /// Another customer takes what is left.
     Rival,
     /// A timer goes off: the answer is late.
@@ -122,6 +142,7 @@ pub(super) enum Who {
     Warehouse,
     Carrier,
     Customer,
+    Operator,
     Rival,
     Clock,
 }
@@ -131,8 +152,11 @@ impl Action {
         match self {
             Self::Hear | Self::HearAgain => Who::Saga,
             Self::Execute(category) | Self::Lose(category) => Who::Inbox(category),
-            Self::Answer | Self::Forget | Self::Webhook | Self::Reverse => Who::Provider,
-            Self::Pack | Self::HandOver => Who::Warehouse,
+            Self::Answer | Self::Forget | Self::Webhook | Self::Reverse | Self::Expire => {
+                Who::Provider
+            }
+            Self::Pack | Self::HandOver | Self::Short => Who::Warehouse,
+            Self::Hold | Self::Release | Self::Retry => Who::Operator,
             Self::Label | Self::Deliver | Self::LoseParcel => Who::Carrier,
             Self::Cancel | Self::Confirm | Self::Refuse | Self::Replace => Who::Customer,
             Self::Rival => Who::Rival,
@@ -296,6 +320,13 @@ impl World {
             may(replaces, Action::Replace);
             may(self.scenario.rival && self.may_rival(), Action::Rival);
             may(self.scenario.naps > 0, Action::Nap);
+            may(self.scenario.holds > 0 && self.is_open(&hold()), Action::Hold);
+            may(self.scenario.shorts > 0 && ships(self.short()), Action::Short);
+            let retries = payment::Command::Retry;
+            let retries = self.scenario.retries > 0 && self.payment.decide(&retries).is_ok();
+            may(retries, Action::Retry);
+            let expires = self.scenario.expiries > 0 && self.provider.may_expire().is_some();
+            may(expires, Action::Expire);
             let reverses = self.scenario.regretful && self.provider.may_reverse().is_some();
             may(reverses, Action::Reverse);
             may(self.scenario.clumsy && self.has_left() && ships(lost()), Action::LoseParcel);
@@ -304,6 +335,10 @@ impl World {
                 may(self.scenario.losses > 0 && self.may_lose(category), Action::Lose(category));
             }
             may(self.heard > 0, Action::HearAgain);
+        }
+        // Whoever looks after what waits does so when everybody else is done.
+        if actions.is_empty() && !self.held_back.contains(&Who::Operator) {
+            actions.extend(self.held_for().map(|_| Action::Release));
         }
         let is_quiet = actions.is_empty();
         if is_quiet && self.timer().is_some() && !self.held_back.contains(&Who::Clock) {
@@ -367,20 +402,16 @@ impl World {
             | Action::Refuse
             | Action::Replace
             | Action::Reverse => self.customer(action),
+            Action::Hold | Action::Release | Action::Retry | Action::Short | Action::Expire => {
+                self.hinder(action);
+            }
             Action::Alarm => {
                 self.scenario.alarms = self.scenario.alarms.saturating_sub(1);
                 let (name, epoch, due) = self.timer().unwrap();
                 self.seconds = self.seconds.max((due - dawn()).num_seconds());
                 self.fire(&name, epoch);
             }
-            Action::Nap => {
-                self.scenario.naps -= 1;
-                self.seconds += 3600;
-            }
-            Action::Rival => {
-                self.scenario.rival = false;
-                self.inventory(&self.rival());
-            }
+            Action::Nap | Action::Rival => self.hinder(action),
         }
         self
     }
@@ -408,6 +439,77 @@ impl World {
                 self.payment(&replace());
             }
         }
+    }
+
+    /// What has an order wait or end otherwise, and what has it go on.
+    fn hinder(&mut self, action: Action) {
+        match action {
+            Action::Short => {
+                let short = self.short();
+                self.scenario.shorts -= 1;
+                self.shipping(&short);
+            }
+            Action::Expire => {
+                self.scenario.expiries -= 1;
+                let op = self.provider.may_expire().unwrap();
+                let look = self.provider.expire(op);
+                self.calls.push_back(look);
+            }
+            Action::Nap => {
+                self.scenario.naps -= 1;
+                self.seconds += 3600;
+            }
+            Action::Rival => {
+                self.scenario.rival = false;
+                self.inventory(&self.rival());
+            }
+            Action::Hold => {
+                self.scenario.holds -= 1;
+                self.order(&hold());
+            }
+            Action::Release => {
+                let reason = self.held_for();
+                self.order(&order::Command::Release { reason });
+            }
+            _ => {
+                self.scenario.retries -= 1;
+                self.payment(&payment::Command::Retry);
+            }
+        }
+    }
+
+    /// What the order waits for that a person ends: not the money.
+    fn held_for(&self) -> Option<HoldReason> {
+        let waits =
+            |reason: &HoldReason| self.is_open(&order::Command::Release { reason: Some(*reason) });
+        [HoldReason::Fraud, HoldReason::Warehouse].into_iter().find(waits)
+    }
+
+    /// Whether the order does something about `command`.
+    fn is_open(&self, command: &order::Command) -> bool {
+        self.order.decide(command).is_ok_and(|events| !events.is_empty())
+    }
+
+    /// One of the mugs is missing, or everything.
+    fn short(&self) -> shipping::Command {
+        let unit = |sku: &str, quantity| Units {
+            sku: sku.parse().unwrap(),
+            quantity: Quantity::new(quantity).unwrap(),
+        };
+        let all = vec![unit("mug", 2), unit("tea", 1)];
+        let some = vec![unit("mug", 1)];
+        shipping::Command::ReportShort { short: if self.scenario.shorts > 1 { all } else { some } }
+    }
+
+    /// How many units turned out not to be there.
+    pub(super) fn missing(&self) -> i64 {
+        let missing = self.facts().map(|fact| match fact {
+            Fact::Shipping(shipping::Event::ShortPicked { short, .. }) => {
+                short.iter().map(|units| i64::from(units.quantity.get())).sum()
+            }
+            _ => 0,
+        });
+        missing.sum()
     }
 
     /// Fires one start of one timer, whether it runs or not.
@@ -641,6 +743,10 @@ fn code(refusal: impl schemas::Refusal) -> &'static str {
 fn word(fact: &Fact) -> String {
     let words = format!("{fact:?}");
     words.split(" {").next().unwrap_or_default().to_owned()
+}
+
+fn hold() -> order::Command {
+    order::Command::Hold { reason: HoldReason::Fraud }
 }
 
 fn replace() -> payment::Command {
