@@ -58,7 +58,7 @@ fn example() -> Value {
         "payment_method": "pm_card_visa",
         "totals": { "subtotal": euro(2500), "grand": euro(2500), "captured": euro(0),
                     "refunded": euro(0) },
-        "reject_reason": null, "short": [], "cancel_reason": null, "tracking_code": null,
+        "reject_reason": null, "holds": [], "short": [], "cancel_reason": null, "tracking_code": null,
         "placed_at": AT, "confirmed_at": AT, "shipped_at": null, "delivered_at": null,
         "closed_at": null, "updated_at": AT,
         "links": {

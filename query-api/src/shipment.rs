@@ -33,6 +33,7 @@ pub(crate) fn routes() -> Routes<Api> {
         ("address", address()),
         ("address_erased", json!(false)),
         ("carrier_ref", json!("trk_1")),
+        ("short", json!([])),
         ("scans", json!([{ "scan": "in_transit", "at": AT }])),
     ] {
         row[name] = value;
@@ -49,7 +50,7 @@ pub(crate) fn routes() -> Routes<Api> {
 fn example() -> Value {
     json!({
         "id": SHIPMENT, "fulfilment_id": FULFILMENT, "order_id": ORDER, "version": 5,
-        "status": "in_transit", "released": true, "label": "bought", "tracking_code": "T1",
+        "status": "in_transit", "released": true, "on_hold": false, "label": "bought", "tracking_code": "T1",
         "opened_at": AT, "packed_at": AT, "handed_over_at": AT, "delivered_at": null,
         "updated_at": AT,
     })

@@ -4,12 +4,7 @@
 use schemas::OrderId;
 use serde_json::{Value, json};
 
-use crate::world::{Reply, World, key, until};
-
-/// What an operator asks for.
-async fn operate(world: &World, path: &str, body: Value) -> Reply {
-    world.send(world.post_request(&key(), path, &body)).await
-}
+use crate::world::{World, until};
 
 /// The provider refuses what it is asked for, so many times.
 async fn refuse(world: &World, operation: &str, times: u32) {
@@ -135,8 +130,7 @@ async fn an_order_on_hold_is_not_packed_until_it_is_released() {
     let fulfilment = world.fulfilment(&id).await;
     let hold = format!("/v1/orders/{id}/hold");
     let body = json!({ "reason": "fraud" });
-    world.post(&hold, body.clone()).await.expect(401);
-    operate(&world, &hold, body).await.expect(200);
+    world.post(&hold, body).await.expect(200);
     held(&world, &id, "fraud").await;
     let path = format!("/v1/orders/{id}/shipments");
     let waits = |yes: bool| {
@@ -151,12 +145,12 @@ async fn an_order_on_hold_is_not_packed_until_it_is_released() {
     let pack = format!("/v1/fulfilment-orders/{fulfilment}/pack");
     assert_eq!(world.post(&pack, json!({})).await.expect(409).body["code"], "on_hold");
 
-    operate(&world, &format!("/v1/orders/{id}/release"), json!({})).await.expect(200);
+    world.post(&format!("/v1/orders/{id}/release"), json!({})).await.expect(200);
     world.order_is(&id, "confirmed").await;
     waits(false).await;
     world.send_goods(&id).await;
     world.order_is(&id, "completed").await;
-    let late = operate(&world, &hold, json!({ "reason": "fraud" })).await.expect(409);
+    let late = world.post(&hold, json!({ "reason": "fraud" })).await.expect(409);
     assert_eq!(late.body["code"], "invalid_transition");
     world.end().await;
 }
@@ -172,7 +166,7 @@ async fn a_warehouse_that_is_late_is_told_of() {
     alerts(&world, "pick_overdue").await;
 
     let reason = json!({ "reason": "warehouse" });
-    operate(&world, &format!("/v1/orders/{id}/release"), reason).await.expect(200);
+    world.post(&format!("/v1/orders/{id}/release"), reason).await.expect(200);
     world.order_is(&id, "confirmed").await;
     world.pack_when_allowed(&id).await;
     is_paid(&world, &id).await;
@@ -204,14 +198,10 @@ async fn money_that_cannot_be_taken_is_waited_for() {
     };
     let id = wanting().await;
     let retry = format!("{}/retry", payment(&id));
-    world.post(&retry, json!({})).await.expect(401);
-    operate(&world, &retry, json!({})).await.expect(202);
+    world.post(&retry, json!({})).await.expect(202);
     is_paid(&world, &id).await;
     world.order_is(&id, "confirmed").await;
-    assert_eq!(
-        operate(&world, &retry, json!({})).await.expect(409).body["code"],
-        "retry_not_wanted"
-    );
+    assert_eq!(world.post(&retry, json!({})).await.expect(409).body["code"], "retry_not_wanted");
     world.send_packed(&id).await;
     world.order_is(&id, "completed").await;
     assert_eq!(books(&world, &id).await, (0, 1250, vec!["succeeded".to_owned()]));

@@ -282,11 +282,14 @@ impl<P: Projector> Worker<'_, P> {
             Ok(_) => {}
             Err(Stop::System(why) | Stop::Poison(_, why)) => {
                 self.pause(&why).await?;
-                return Ok(false);
+                // It may have come through although nobody heard so.
+                if self.lease.position < event.position {
+                    return Ok(false);
+                }
             }
             Err(Stop::Lost) => return Err(End::Lost),
         }
-        self.moved(event.position);
+        self.moved(event.position.max(self.lease.position));
         self.parked.insert(key);
         let (consumer, position) = (&self.lease.consumer, event.position);
         tracing::error!(consumer, position, stream = %event.stream, why, "stream parked");
@@ -372,7 +375,10 @@ impl<P: Projector> Worker<'_, P> {
             () = sleep(self.faults.delay()) => {}
         }
         match self.lease.renew(self.store.pool()).await {
+            // Another holds it, or a crash of the database took back what was written last: then
+            // whoever takes the lease anew begins where the checkpoint is.
             Ok(None) => Err(End::Lost),
+            Ok(Some(position)) if position < self.lease.position => Err(End::Lost),
             // What was written last may have come through although nobody heard so.
             Ok(Some(position)) => {
                 self.lease.moved(position);

@@ -236,7 +236,8 @@ impl Publisher {
             let last = match asked {
                 Some((at, Word::Asked(ack))) => {
                     let ack = ack.await?;
-                    if ack.duplicate && at > 0 {
+                    let implied = |waiting: &Waiting| matches!(waiting.word, Word::Implied);
+                    if ack.duplicate && self.waiting.iter().take(at).any(implied) {
                         return Err(PublishError::Unclear); // Somebody else sent it, behind whatever.
                     }
                     self.tip = (!ack.duplicate).then_some(ack.sequence);

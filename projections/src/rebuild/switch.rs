@@ -30,6 +30,8 @@ pub(super) const TRIES_MAX: u32 = 30;
 
 /// Postgres: a lock could not be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// Postgres: who waits for a lock was waited for.
+const DEADLOCK: &str = "40P01";
 
 /// The name of the table that the last rebuild replaced.
 pub(super) fn old(name: &str) -> String {
@@ -230,7 +232,7 @@ pub(super) fn is_passing(error: &RebuildError) -> bool {
     match error {
         RebuildError::Moving => true,
         RebuildError::Database(sqlx::Error::Database(error)) => {
-            error.code().as_deref() == Some(LOCK_NOT_AVAILABLE)
+            error.code().is_some_and(|code| [LOCK_NOT_AVAILABLE, DEADLOCK].contains(&code.as_ref()))
         }
         _ => false,
     }
