@@ -393,6 +393,7 @@ fn query_api(log: &Log) -> Result<query_api::Config> {
     let (streams, _) = query_api::Streams::new(pool.clone(), StreamLimits::default());
     Ok(query_api::Config {
         pool,
+        moves: log.store.moves().clone(),
         vault: log.vault.clone(),
         ids: Ids::system(),
         cursor_secret: "bench".to_owned(),

@@ -10,6 +10,7 @@ mod batch;
 mod checkpoint;
 mod crew;
 mod lease;
+mod moves;
 pub mod parked;
 mod projector;
 mod reactor;
@@ -26,6 +27,7 @@ pub(crate) use backoff::Backoff;
 pub use batch::{AtOnce, Batch, Moved};
 pub use checkpoint::{Health, Progress, positions};
 pub use crew::{WORKERS_MAX, scale};
+pub use moves::Moves;
 pub use projector::run_projector;
 pub use reactor::run_reactor;
 

@@ -186,7 +186,7 @@ mod writer;
 
 pub use append::{Append, Done, Meta, Refused, Write};
 pub use consumer::{
-    AtOnce, Batch, Fault, Health, Moved, Progress, Projector, Reactor, WORKERS_MAX, parked,
+    AtOnce, Batch, Fault, Health, Moved, Moves, Progress, Projector, Reactor, WORKERS_MAX, parked,
     positions, run_projector, run_reactor, scale,
 };
 pub use error::{AppendError, Error, ExecuteError};

@@ -54,6 +54,11 @@ impl Slices {
     pub(crate) const fn covers(self, other: Self) -> bool {
         self.from <= other.from && other.before <= self.before
     }
+
+    /// Whether any is in both.
+    pub(crate) const fn meets(self, other: Self) -> bool {
+        self.from < other.before && other.from < self.before
+    }
 }
 
 /// The first and the last, as `0-511`.

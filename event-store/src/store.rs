@@ -16,7 +16,7 @@ use crate::pool::pool_options;
 use crate::request::{self, Request};
 use crate::snapshot::Snapshots;
 use crate::ticket::Ticket;
-use crate::{Append, AppendError, Done, Error, History, Writer};
+use crate::{Append, AppendError, Done, Error, History, Moves, Writer};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -45,6 +45,7 @@ struct Shared {
     backlog: Arc<Backlog>,
     head: watch::Receiver<Position>,
     cache: Cache,
+    moves: Moves,
 }
 
 impl Store {
@@ -100,6 +101,7 @@ impl Store {
             backlog,
             head,
             cache: Cache::new(),
+            moves: Moves::new(),
         }));
         store.head().await?;
         Ok((store, writer))
@@ -146,6 +148,12 @@ impl Store {
     #[must_use]
     pub fn head_watch(&self) -> watch::Receiver<Position> {
         self.0.head.clone()
+    }
+
+    /// How far the workers of this process have come.
+    #[must_use]
+    pub fn moves(&self) -> &Moves {
+        &self.0.moves
     }
 
     /// How many commands wait to be written, and how many may: as many as are written within half

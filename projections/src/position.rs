@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use event_store::Slices;
+use event_store::{Moves, Slices};
 use schemas::Position;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, watch};
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{checkpoint, registry};
 
 /// How often the checkpoints are looked at while somebody waits, at first: most need not wait longer.
+/// What workers of this process do is heard without looking.
 const POLL_FIRST: Duration = Duration::from_millis(1);
 
 /// How many looks are so soon.
@@ -20,6 +21,10 @@ const POLLS_FIRST: u32 = 12;
 
 /// How often after that.
 const POLL_EVERY: Duration = Duration::from_millis(5);
+
+/// How long the word of a worker of this process is taken that it has come somewhere. A crash of the
+/// database may take that back, but not as soon as this: the server has to start again.
+const TRUSTED: Duration = Duration::from_millis(100);
 
 /// How old a position may be that a query tells without looking: what it reads is at least as new.
 const RECENT: Duration = Duration::from_millis(5);
@@ -86,6 +91,7 @@ pub async fn positions(pool: &PgPool) -> Result<HashMap<&'static str, Reached>, 
 #[derive(Debug)]
 pub struct Freshness {
     pool: PgPool,
+    moves: Moves,
     seen: watch::Sender<Seen>,
     looking: Mutex<()>,
 }
@@ -105,10 +111,11 @@ impl Seen {
 }
 
 impl Freshness {
-    /// Looks through `pool`.
+    /// Looks through `pool`, and hears of the `moves` of this process.
     #[must_use]
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool, seen: watch::Sender::new(Seen::default()), looking: Mutex::new(()) }
+    pub fn new(pool: PgPool, moves: Moves) -> Self {
+        let seen = watch::Sender::new(Seen::default());
+        Self { pool, moves, seen, looking: Mutex::new(()) }
     }
 
     /// Where the read model `name` is at least; where the worker of `stream` is, if one is named.
@@ -180,36 +187,35 @@ impl Freshness {
         stream: Option<Uuid>,
         position: Position,
     ) -> Result<Position, sqlx::Error> {
-        let mut news = self.seen.subscribe();
+        let (mut news, mut moves) = (self.seen.subscribe(), self.moves.news());
+        let (consumer, mut looking, mut looks) = (checkpoint(name), None, 0);
         loop {
-            let seen = news.borrow_and_update().of(name, stream);
+            moves.mark_unchanged();
+            let heard = stream.and_then(|stream| self.moves.of(&consumer, stream));
+            let told = heard.filter(|(_, age)| *age < TRUSTED).map_or(0, |(to, _)| to);
+            let seen = news.borrow_and_update().of(name, stream).max(told);
             if seen >= position {
                 return Ok(seen);
             }
+            let pause = match heard {
+                // Its worker will tell.
+                Some((to, _)) if to < position => POLL_EVERY,
+                _ if looks == 0 => Duration::ZERO,
+                _ if looks <= POLLS_FIRST => POLL_FIRST,
+                _ => POLL_EVERY,
+            };
             tokio::select! {
                 biased;
-                // The sender is ours: it cannot be gone.
+                // The senders are ours: they cannot be gone.
                 _ = news.changed() => {}
-                _looking = self.looking.lock() => self.look(name, stream, position).await?,
+                _ = moves.changed() => {}
+                turn = self.looking.lock(), if looking.is_none() => looking = Some(turn),
+                () = tokio::time::sleep(pause), if looking.is_some() => {
+                    self.look_once().await?;
+                    looks += 1;
+                }
             }
         }
-    }
-
-    /// Looks for everybody until `name` has seen `position`.
-    async fn look(
-        &self,
-        name: &str,
-        stream: Option<Uuid>,
-        position: Position,
-    ) -> Result<(), sqlx::Error> {
-        for look in 0.. {
-            self.look_once().await?;
-            if self.seen(name, stream) >= position {
-                return Ok(());
-            }
-            tokio::time::sleep(if look < POLLS_FIRST { POLL_FIRST } else { POLL_EVERY }).await;
-        }
-        Ok(())
     }
 
     fn seen(&self, name: &str, stream: Option<Uuid>) -> Position {

@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use event_store::{History, Vault, VaultError};
+use event_store::{History, Moves, Vault, VaultError};
 use projections::order_detail::OrderDetail;
 use projections::{Freshness, Lookup, WaitError};
 use schemars::JsonSchema;
@@ -70,8 +70,14 @@ impl Wanted {
 }
 
 impl Api {
-    pub(crate) fn new(pool: PgPool, vault: Vault, cursor_secret: &str, streams: Streams) -> Self {
-        let freshness = Arc::new(Freshness::new(pool.clone()));
+    pub(crate) fn new(
+        pool: PgPool,
+        moves: Moves,
+        vault: Vault,
+        cursor_secret: &str,
+        streams: Streams,
+    ) -> Self {
+        let freshness = Arc::new(Freshness::new(pool.clone(), moves));
         let orders = Arc::new(Lookup::new(pool.clone()));
         let history = History::new(pool.clone());
         let cursors = Cursors::new(cursor_secret.as_bytes());

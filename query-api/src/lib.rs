@@ -32,7 +32,7 @@ mod stream;
 use std::fmt;
 
 use axum::Router;
-use event_store::Vault;
+use event_store::{Moves, Vault};
 use schemas::Ids;
 use serde_json::Value;
 use sqlx::PgPool;
@@ -48,6 +48,8 @@ pub use stream::state;
 pub struct Config {
     /// Connections of a role that may only read.
     pub pool: PgPool,
+    /// How far the read models have come that this process keeps; [`Moves::new`] where it keeps none.
+    pub moves: Moves,
     /// What opens personal data. It seals nothing here: the role may not make keys.
     pub vault: Vault,
     /// Where request ids come from.
@@ -68,9 +70,9 @@ impl fmt::Debug for Config {
 
 /// The query API, ready to be served.
 pub fn router(config: Config) -> Router {
-    let Config { pool, vault, ids, cursor_secret, gate, streams } = config;
+    let Config { pool, moves, vault, ids, cursor_secret, gate, streams } = config;
     let edge = Edge::new(health::checks(pool.clone()), move || ids.next());
-    let routes = routes().with_state(&Api::new(pool, vault, &cursor_secret, streams));
+    let routes = routes().with_state(&Api::new(pool, moves, vault, &cursor_secret, streams));
     web::edge(routes, Edge { gate, document: Some(document()), ..edge })
 }
 
@@ -150,6 +152,7 @@ mod tests {
         let config = Config {
             streams,
             pool,
+            moves: Moves::new(),
             vault,
             ids: Ids::system(),
             cursor_secret: "secret".to_owned(),

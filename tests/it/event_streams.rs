@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use axum::http::Request;
-use event_store::{MasterKey, MasterKeys, Vault};
+use event_store::{MasterKey, MasterKeys, Moves, Vault};
 use futures_util::StreamExt as _;
 use query_api::{Config, StreamLimits, Streams};
 use reqwest::header::HeaderMap;
@@ -330,6 +330,7 @@ impl Here {
         let (streams, follower) = Streams::new(pool.clone(), limits);
         let router = query_api::router(Config {
             pool,
+            moves: Moves::new(),
             vault,
             ids: Ids::system(),
             cursor_secret: "secret".to_owned(),

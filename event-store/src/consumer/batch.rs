@@ -52,7 +52,10 @@ impl AtOnce {
 
 /// The batch was written, and the checkpoint has moved behind it.
 #[derive(Debug)]
-pub struct Moved(());
+pub struct Moved {
+    /// What it was written through, for the next one.
+    pub(super) connection: Option<PoolConnection<Postgres>>,
+}
 
 /// Where a projector writes one batch, and what moves its checkpoint.
 ///
@@ -75,10 +78,16 @@ enum State {
 }
 
 impl<'a> Batch<'a> {
-    /// A batch behind which the checkpoint is to stand at `to`.
-    pub(super) fn new(pool: &'a PgPool, lease: &'a Lease, to: Position) -> Self {
+    /// A batch behind which the checkpoint is to stand at `to`, through the connection of the last
+    /// one, if there is one.
+    pub(super) fn new(
+        pool: &'a PgPool,
+        lease: &'a Lease,
+        connection: Option<PoolConnection<Postgres>>,
+        to: Position,
+    ) -> Self {
         debug_assert!(to > lease.position, "a checkpoint only moves on");
-        Self { pool, lease, to, state: State::Fresh(None) }
+        Self { pool, lease, to, state: State::Fresh(connection) }
     }
 
     /// A batch for which the checkpoint stays where it is.
@@ -136,7 +145,7 @@ impl<'a> Batch<'a> {
         let (lease, connection) = (self.lease, self.reader().await?);
         let statements = AssertSqlSafe(statements.with_move.as_str());
         match sqlx::query_with(statements, arguments).execute(&mut *connection).await {
-            Ok(_) => Ok(Moved(())),
+            Ok(_) => Ok(self.moved()),
             Err(error) => {
                 let database = error.as_database_error();
                 let unmoved =
@@ -153,15 +162,19 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     /// As [`Batch::at_once`].
-    pub async fn commit(self) -> Result<Moved, Fault> {
-        match self.state {
-            State::Open(tx) => tx.commit().await?,
-            State::Fresh(Some(mut connection)) => {
-                self.lease.advance(&mut *connection, self.to).await?;
-            }
-            State::Fresh(None) => self.lease.advance(self.pool, self.to).await?,
+    pub async fn commit(mut self) -> Result<Moved, Fault> {
+        if let State::Open(tx) = self.state {
+            tx.commit().await?;
+            return Ok(Moved { connection: None });
         }
-        Ok(Moved(()))
+        let (lease, to) = (self.lease, self.to);
+        lease.advance(self.reader().await?, to).await?;
+        Ok(self.moved())
+    }
+
+    fn moved(self) -> Moved {
+        let State::Fresh(connection) = self.state else { return Moved { connection: None } };
+        Moved { connection }
     }
 }
 

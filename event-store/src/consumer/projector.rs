@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use schemas::{Position, Recorded};
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::batch::Batch;
+use super::batch::{Batch, Moved};
 use super::lease::{Lease, RENEW_EVERY};
 use super::{Backoff, Fault, Projector, TRIES_MAX, backoff, chain, crew, parked};
 use crate::{FeedHandle, Store};
@@ -44,12 +46,14 @@ pub async fn run_projector<P: Projector>(
                 projector: &*projector,
                 passed: lease.position,
                 lease,
+                connection: None,
                 past_since: Instant::now(),
                 parked: HashSet::new(),
                 drain,
                 faults: Backoff::default(),
             };
             let end = worker.lead(&feed).await;
+            store.moves().forget(projector.name(), worker.lease.slices);
             worker.lease.retire(store.pool(), matches!(end, End::Lost)).await;
         }
     };
@@ -99,6 +103,8 @@ struct Worker<'a, P> {
     store: &'a Store,
     projector: &'a P,
     lease: Lease,
+    /// Kept while there is work: to be taken from the pool and given back costs a way to the database.
+    connection: Option<PoolConnection<Postgres>>,
     /// Up to here there is nothing of ours beyond the checkpoint.
     passed: Position,
     /// Since when there is anything between the two.
@@ -130,7 +136,7 @@ impl<P: Projector> Worker<'_, P> {
                 _ = retry.tick(), if !self.parked.is_empty() => self.retry(&mut held).await,
                 batch = tail.next(BATCH_EVENTS_MAX) => self.take(&mut held, &batch).await,
                 () = sleep_until(self.past_since + PASS_WAIT_MAX), if self.is_past() => self.pass().await,
-                () = lose(&self.lease, self.store) => return End::Lost,
+                () = sleep(RENEW_EVERY) => self.rest().await,
             };
             if let Err(end) = done {
                 return end;
@@ -198,12 +204,16 @@ impl<P: Projector> Worker<'_, P> {
             self.passed = last.position; // The checkpoint follows, see `pass`.
             return Ok(());
         }
-        let batch = Batch::new(self.store.pool(), &self.lease, last.position);
-        if ours.iter().any(|event| self.parked.contains(&event.stream.id)) {
-            self.parked = self.hold_back(held, batch, &ours).await?;
+        let (pool, connection) = (self.store.pool(), self.connection.take());
+        let batch = Batch::new(pool, &self.lease, connection, last.position);
+        let moved = if ours.iter().any(|event| self.parked.contains(&event.stream.id)) {
+            let (parked, moved) = self.hold_back(held, batch, &ours).await?;
+            self.parked = parked;
+            moved
         } else {
-            self.projector.apply(held, batch, &ours).await?;
-        }
+            self.projector.apply(held, batch, &ours).await?
+        };
+        self.keep(moved);
         self.moved(last.position);
         Ok(())
     }
@@ -212,6 +222,14 @@ impl<P: Projector> Worker<'_, P> {
     fn moved(&mut self, position: Position) {
         self.lease.moved(position);
         self.passed = position;
+        self.store.moves().tell(&self.lease.consumer, self.lease.slices, position);
+    }
+
+    /// Keeps the connection for the next batch, unless others may be waiting for one.
+    fn keep(&mut self, Moved { connection }: Moved) {
+        let pool = self.store.pool();
+        let plenty = pool.size() < pool.options().get_max_connections() || pool.num_idle() > 0;
+        self.connection = connection.filter(|_| plenty);
     }
 
     fn is_past(&self) -> bool {
@@ -221,8 +239,10 @@ impl<P: Projector> Worker<'_, P> {
     /// Moves the checkpoint past events that are not ours.
     async fn pass(&mut self) -> Result<(), End> {
         let to = self.passed;
-        match Batch::new(self.store.pool(), &self.lease, to).commit().await {
-            Ok(_) => {
+        let (pool, connection) = (self.store.pool(), self.connection.take());
+        match Batch::new(pool, &self.lease, connection, to).commit().await {
+            Ok(moved) => {
+                self.keep(moved);
                 self.moved(to);
                 self.well();
                 Ok(())
@@ -250,7 +270,7 @@ impl<P: Projector> Worker<'_, P> {
         held: &mut P::Held,
         mut batch: Batch<'_>,
         all: &[Arc<Recorded>],
-    ) -> Result<HashSet<Uuid>, Stop> {
+    ) -> Result<(HashSet<Uuid>, Moved), Stop> {
         let consumer = &self.lease.consumer;
         let tx = batch.transaction().await?;
         let keys: Vec<_> = all.iter().map(|event| event.stream.id).collect();
@@ -261,19 +281,19 @@ impl<P: Projector> Worker<'_, P> {
         let waiting: Vec<_> =
             waiting.iter().map(|event| (event.stream.id, event.position)).collect();
         parked::hold(tx, consumer, &waiting).await?;
-        match fresh.as_slice() {
+        let moved = match fresh.as_slice() {
             [] => batch.commit().await?,
             fresh => self.projector.apply(held, batch, fresh).await?,
         };
         let gone = |key: &Uuid| keys.contains(key) && !still.contains(key);
-        Ok(self.parked.iter().filter(|key| !gone(key)).copied().collect())
+        Ok((self.parked.iter().filter(|key| !gone(key)).copied().collect(), moved))
     }
 
     /// Parks an event's stream. False if the database was away.
     async fn park(&mut self, event: &Recorded, why: &str) -> Result<bool, End> {
         let key = event.stream.id;
         let parking = async {
-            let mut batch = Batch::new(self.store.pool(), &self.lease, event.position);
+            let mut batch = Batch::new(self.store.pool(), &self.lease, None, event.position);
             let tx = batch.transaction().await?;
             parked::park(tx, &self.lease.consumer, key, event, why).await?;
             batch.commit().await.map_err(Stop::from)
@@ -374,7 +394,22 @@ impl<P: Projector> Worker<'_, P> {
             () = self.drain.cancelled() => return Err(End::Drained),
             () = sleep(self.faults.delay()) => {}
         }
-        match self.lease.renew(self.store.pool()).await {
+        self.renew().await
+    }
+
+    /// Nothing has come for a while: gives the connection back, and says that the holder lives.
+    async fn rest(&mut self) -> Result<(), End> {
+        self.connection = None;
+        self.renew().await
+    }
+
+    /// Says that the holder lives, and looks where the checkpoint stands.
+    async fn renew(&mut self) -> Result<(), End> {
+        let renewed = tokio::select! {
+            () = self.drain.cancelled() => return Err(End::Drained),
+            renewed = self.lease.renew(self.store.pool()) => renewed,
+        };
+        match renewed {
             // Another holds it, or a crash of the database took back what was written last: then
             // whoever takes the lease anew begins where the checkpoint is.
             Ok(None) => Err(End::Lost),
@@ -386,16 +421,6 @@ impl<P: Projector> Worker<'_, P> {
                 Ok(())
             }
             Err(_) => Ok(()),
-        }
-    }
-}
-
-/// Gives signs of life until the lease is lost.
-async fn lose(lease: &Lease, store: &Store) {
-    loop {
-        sleep(RENEW_EVERY).await;
-        if let Ok(None) = lease.renew(store.pool()).await {
-            return;
         }
     }
 }

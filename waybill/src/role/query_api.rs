@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
-use event_store::Vault;
+use event_store::{Moves, Vault};
 use query_api::{StreamLimits, Streams};
 use schemas::{Chance, Clock, Ids};
 use sqlx::PgPool;
@@ -60,20 +60,30 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
         check(&vault).await?;
     }
     forget_erased(&mut supervisor, &vault);
-    start(&mut supervisor, &metrics, pool, vault, listener, queries, gate);
+    // Others keep the read models.
+    let source = Source { pool, moves: Moves::new(), vault };
+    start(&mut supervisor, &metrics, source, listener, queries, gate);
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
+}
+
+/// What the API answers from.
+pub(super) struct Source {
+    pub pool: PgPool,
+    /// How far the read models have come that this process keeps.
+    pub moves: Moves,
+    pub vault: Vault,
 }
 
 /// Starts the API.
 pub(super) fn start(
     supervisor: &mut Supervisor,
     metrics: &Metrics,
-    pool: PgPool,
-    vault: Vault,
+    source: Source,
     listener: TcpListener,
     queries: options::Queries,
     gate: Gate,
 ) {
+    let Source { pool, moves, vault } = source;
     let options::Queries { cursors, streams } = queries;
     let ids = Ids::system();
     let cursor_secret = cursors.cursor_secret.filter(|secret| !secret.is_empty());
@@ -90,6 +100,7 @@ pub(super) fn start(
     });
     let router = query_api::router(query_api::Config {
         pool,
+        moves,
         vault,
         ids,
         cursor_secret: cursor_secret.unwrap_or_else(|| ids.next().to_string()),

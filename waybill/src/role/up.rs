@@ -264,7 +264,8 @@ fn start_roles(
     };
     let (url, tuning) = (&endpoints.reading_url, &options.tuning);
     let pool = query_api::pool(url, tuning.database_connections)?;
-    query_api::start(supervisor, &platform.metrics, pool, vault, listeners.query, queries, gate);
+    let source = query_api::Source { pool, moves: platform.store.moves().clone(), vault };
+    query_api::start(supervisor, &platform.metrics, source, listeners.query, queries, gate);
     info!("every role runs");
     Ok(())
 }
