@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use aggregates::{inventory::Inventory, order::Order, payment::Payment, shipping::Shipping};
 use schemas::inventory::{ReserveMode, Units};
 use schemas::order::{CancelReason, HoldReason, Line};
+use schemas::payment::DisputeStatus;
+use schemas::saga::Verb;
 use schemas::shipping::{Scan, Trouble};
 use schemas::{
     Address, Category, Command, CommandId, CustomerId, Decider, EventId, Fact, OrderId, Personal,
@@ -50,6 +52,8 @@ pub(super) struct Scenario {
     pub(super) label_rejected: bool,
     /// Whether the customer's bank may take the money back.
     pub(super) regretful: bool,
+    /// Whether the customer may ask their bank for the money back.
+    pub(super) disputes: bool,
     /// Whether the carrier may lose the parcel.
     pub(super) clumsy: bool,
     /// How often the warehouse does not find a unit, or nothing at all.
@@ -80,6 +84,7 @@ impl Scenario {
         rival: false,
         label_rejected: false,
         regretful: false,
+        disputes: false,
         clumsy: false,
         shorts: 0,
         holds: 0,
@@ -98,13 +103,19 @@ pub(super) enum Action {
     /// The next command for a context is carried out.
     Execute(Category),
     /// It gets lost.
-    Lose(Category),
+    Drop(Category),
     /// The provider answers.
     Answer,
     /// It does what was asked, and its answer gets lost.
     Forget,
     Webhook,
     Reverse,
+    /// The customer asks their bank for the money back.
+    Dispute,
+    /// The bank decides for us.
+    Win,
+    /// It decides for the customer.
+    Lose,
     Expire,
     Pack,
     Short,
@@ -151,10 +162,15 @@ impl Action {
     const fn who(self) -> Who {
         match self {
             Self::Hear | Self::HearAgain => Who::Saga,
-            Self::Execute(category) | Self::Lose(category) => Who::Inbox(category),
-            Self::Answer | Self::Forget | Self::Webhook | Self::Reverse | Self::Expire => {
-                Who::Provider
-            }
+            Self::Execute(category) | Self::Drop(category) => Who::Inbox(category),
+            Self::Answer
+            | Self::Forget
+            | Self::Webhook
+            | Self::Reverse
+            | Self::Dispute
+            | Self::Win
+            | Self::Lose
+            | Self::Expire => Who::Provider,
             Self::Pack | Self::HandOver | Self::Short => Who::Warehouse,
             Self::Hold | Self::Release | Self::Retry => Who::Operator,
             Self::Label | Self::Deliver | Self::LoseParcel => Who::Carrier,
@@ -329,10 +345,13 @@ impl World {
             may(expires, Action::Expire);
             let reverses = self.scenario.regretful && self.provider.may_reverse().is_some();
             may(reverses, Action::Reverse);
+            may(self.scenario.disputes && self.provider.may_dispute(), Action::Dispute);
+            may(self.provider.may_judge(), Action::Win);
+            may(self.provider.may_judge(), Action::Lose);
             may(self.scenario.clumsy && self.has_left() && ships(lost()), Action::LoseParcel);
             may(self.scenario.alarms > 0 && self.timer().is_some(), Action::Alarm);
             for category in Category::ALL {
-                may(self.scenario.losses > 0 && self.may_lose(category), Action::Lose(category));
+                may(self.scenario.losses > 0 && self.may_lose(category), Action::Drop(category));
             }
             may(self.heard > 0, Action::HearAgain);
         }
@@ -363,7 +382,7 @@ impl World {
                 assert_eq!(self.journal.len(), before, "heard twice, written twice");
             }
             Action::Execute(category) => self.execute(category),
-            Action::Lose(category) => {
+            Action::Drop(category) => {
                 self.scenario.losses -= 1;
                 self.lossy = true;
                 self.issued.entry(category).or_default().pop_front();
@@ -391,7 +410,8 @@ impl World {
             Action::HandOver => {
                 // I3
                 let free = self.scenario.price_cents == 0;
-                let paid = self.provider.keeps() > 0 || self.provider.reversed;
+                let disputed = self.provider.dispute.is_some();
+                let paid = self.provider.keeps() > 0 || self.provider.reversed || disputed;
                 assert!(free || paid, "handed over before it was paid");
                 self.shipping(&shipping::Command::HandOver);
             }
@@ -401,7 +421,10 @@ impl World {
             | Action::Confirm
             | Action::Refuse
             | Action::Replace
-            | Action::Reverse => self.customer(action),
+            | Action::Reverse
+            | Action::Dispute
+            | Action::Win
+            | Action::Lose => self.customer(action),
             Action::Hold | Action::Release | Action::Retry | Action::Short | Action::Expire => {
                 self.hinder(action);
             }
@@ -422,6 +445,16 @@ impl World {
             Action::Reverse => {
                 let op = self.provider.may_reverse().unwrap();
                 let look = self.provider.reverse(op);
+                self.calls.push_back(look);
+            }
+            Action::Dispute => {
+                let look = self.provider.open_dispute();
+                self.calls.push_back(look);
+            }
+            Action::Win | Action::Lose => {
+                let won = action == Action::Win;
+                let says = if won { DisputeStatus::Won } else { DisputeStatus::Lost };
+                let look = self.provider.judge(says);
                 self.calls.push_back(look);
             }
             Action::Cancel => {
@@ -534,6 +567,12 @@ impl World {
         if let Some(call) = self.calls.back() {
             self.provider.answer(call);
         }
+        self
+    }
+
+    /// A person has looked at it, and has it go on.
+    pub(super) fn resume(&mut self) -> &mut Self {
+        self.operate(super::verbs::does(Verb::Resume)).unwrap();
         self
     }
 
