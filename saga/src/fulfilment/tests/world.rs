@@ -3,6 +3,8 @@
 //! something next is an [`Action`]; a test chooses which one, and so the order of all messages.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write;
+use std::hash::{DefaultHasher, Hasher as _};
 
 use aggregates::{inventory::Inventory, order::Order, payment::Payment, shipping::Shipping};
 use schemas::inventory::{ReserveMode, Units};
@@ -181,6 +183,16 @@ impl Action {
     }
 }
 
+/// Hashes what is written to it.
+struct Fingerprint(DefaultHasher);
+
+impl Write for Fingerprint {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct World {
     scenario: Scenario,
@@ -200,6 +212,8 @@ pub(super) struct World {
     /// What came of it.
     pub(super) folded: Journal<Fulfilment>,
     seconds: i64,
+    /// Whether no time passes but where somebody waits for it.
+    still: bool,
     held_back: BTreeSet<Who>,
     /// Whether a command got lost.
     lossy: bool,
@@ -227,6 +241,7 @@ impl World {
             journal: Vec::new(),
             folded: Journal::default(),
             seconds: 0,
+            still: false,
             held_back: BTreeSet::new(),
             lossy: false,
             told: Vec::new(),
@@ -284,6 +299,48 @@ impl World {
             self.act(*action);
         }
         panic!("it goes on for ever: {:#?}", self.told);
+    }
+
+    /// From here on no time passes but where somebody waits for it: what happens in another order
+    /// then leads to the same.
+    pub(super) fn stand_still(&mut self) -> &mut Self {
+        self.still = true;
+        self
+    }
+
+    /// Everything that can happen next, mishaps as well; that something is heard again is left out.
+    pub(super) fn choices(&self) -> Vec<Action> {
+        let mut choices = self.actions(true);
+        choices.retain(|action| *action != Action::HearAgain);
+        for action in self.actions(false) {
+            if !choices.contains(&action) {
+                choices.push(action);
+            }
+        }
+        choices
+    }
+
+    /// Whether the saga has heard anything.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard > 0
+    }
+
+    /// Whether nobody has anything left to do, and no timer runs.
+    pub(super) fn is_over(&self) -> bool {
+        self.actions(false).is_empty()
+    }
+
+    /// Everything that what happens next depends on, as one number: the way here is left out.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let todo: Vec<_> = self.log[self.heard..].iter().map(|event| &event.fact).collect();
+        let queues = (&self.issued, &self.ledger, &self.calls, todo, self.label_wanted);
+        let world = (&self.order, &self.payment, &self.inventory, &self.shipping, &self.provider);
+        // A webhook's subject goes by how much has been told.
+        let webhook = if self.scenario.webhooks > 0 { self.told.len() % 2 } else { 0 };
+        let rest = (self.scenario, self.seconds, self.lossy, webhook);
+        let mut fingerprint = Fingerprint(DefaultHasher::new());
+        write!(fingerprint, "{queues:?}{world:?}{:?}{rest:?}", self.folded).unwrap();
+        fingerprint.0.finish()
     }
 
     /// From here on `who` does nothing.
@@ -367,7 +424,7 @@ impl World {
     }
 
     pub(super) fn act(&mut self, action: Action) -> &mut Self {
-        self.seconds += 1;
+        self.seconds += i64::from(!self.still);
         self.told.push(format!("{action:?}"));
         match action {
             Action::Hear => {
@@ -674,12 +731,14 @@ impl World {
     fn record(&mut self, stream: StreamId, fact: Fact) {
         self.told.push(word(&fact));
         let position = i64::try_from(self.log.len()).unwrap() + 1;
+        let nth = self.log.iter().filter(|event| event.stream == stream).count();
         self.log.push(Recorded {
             position,
             stream,
             version: position,
             event_type: String::new(),
-            event_id: EventId::derive(self.id.uuid(), &position.to_string()),
+            // Of its place in its stream, so that it does not matter what happened elsewhere.
+            event_id: EventId::derive(stream.id, &nth.to_string()),
             command_id: CommandId::new(Uuid::nil()),
             correlation_id: self.id.uuid(),
             causation_id: Uuid::nil(),
