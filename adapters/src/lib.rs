@@ -11,6 +11,7 @@
 //!
 //! * [`Outcome`] says what a call can come to.
 //! * [`Payments`] hears payments and speaks to a Stripe-shaped provider.
+//! * [`PaymentFinder`] knows whose payment a webhook is about that names the provider's id alone.
 //! * [`Carrier`] hears fulfilment orders and speaks to an `EasyPost`-shaped carrier.
 //! * [`Operators`] tells a webhook of every saga that is parked, until somebody takes it.
 //!
@@ -32,5 +33,5 @@ mod world;
 pub use config::{Config, ConfigError, Limits};
 pub use operators::Operators;
 pub use outcome::{Outcome, Rejection};
-pub use payment::Payments;
+pub use payment::{PaymentFinder, Payments};
 pub use shipping::Carrier;

@@ -61,11 +61,11 @@ impl Sandbox {
         self.client.post(url).json(&fault).send().await.unwrap().error_for_status().unwrap();
     }
 
-    /// Posts a form, as the customer's browser does.
-    pub(crate) async fn post(&self, url: &str, form: &'static str) {
+    /// Posts a form, as the customer's browser does, and gives the answer.
+    pub(crate) async fn post(&self, url: &str, form: &'static str) -> Value {
         let kind = "application/x-www-form-urlencoded";
         let request = self.client.post(url).header("content-type", kind).body(form);
-        request.send().await.unwrap().error_for_status().unwrap();
+        request.send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
     }
 
     /// The server's own books.

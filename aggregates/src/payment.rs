@@ -36,8 +36,11 @@ use schemas::payment::{Command, Event, Operation};
 use schemas::{Decider, Money, OrderId, RefundId, Text, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use dispute::Dispute;
+
 mod answer;
 mod ask;
+mod dispute;
 #[cfg(test)]
 mod tests;
 
@@ -71,6 +74,8 @@ pub struct Payment {
     /// What of it is gone again, without our giving it back.
     reversed: Option<Money>,
     refunds: BTreeMap<RefundId, Refund>,
+    /// What the customer asked their bank for, by the provider's ids.
+    disputes: BTreeMap<Text, Dispute>,
     /// Open questions of which nobody knows what became.
     unknown: Vec<Operation>,
     /// Whether an authorisation that came after the void has been turned away.
@@ -249,7 +254,11 @@ impl Decider for Payment {
                 }
                 self.known(Operation::Refund);
             }
-            Event::ProviderNotified { notification, .. } => {
+            Event::DisputeOpened { .. } | Event::DisputeWon { .. } | Event::DisputeLost { .. } => {
+                self.dispute_moves(event);
+            }
+            Event::ProviderNotified { notification, .. }
+            | Event::DisputeNotified { notification, .. } => {
                 self.notifications.insert(notification.clone());
             }
             Event::RetryRequested { .. } => self.retrying = true,
@@ -315,14 +324,15 @@ impl Payment {
         }
     }
 
-    /// What was taken, was not lost, and has neither gone back nor is on its way back, leaving
-    /// `except` out of account; none: nothing was taken.
+    /// What was taken, is neither lost nor with the bank, and has neither gone back nor is on its
+    /// way back, leaving `except` out of account; none: nothing was taken. Less than nothing where
+    /// a bank took what had gone back already.
     fn left(&self, except: Option<RefundId>) -> Option<Money> {
         let gone = |(id, refund): &(&RefundId, &Refund)| {
             Some(**id) != except && refund.status != RefundStatus::Failed
         };
         let refunds = self.refunds.iter().filter(gone).map(|(_, refund)| refund.amount);
-        let gone = refunds.chain(self.reversed);
+        let gone = refunds.chain(self.reversed).chain(self.withdrawn());
         self.captured
             .map(|captured| gone.fold(captured, |left, amount| left.minus(amount).unwrap_or(left)))
     }

@@ -47,6 +47,7 @@ impl Log {
             ids: Ids::system(),
             gate: web::Gate::off(web::Caller::new("bench", None, &[])),
             payment_webhook_secret: "unused".to_owned(),
+            find_payment: command_api::FindPayment::nothing(),
             carrier_webhook_secret: "unused".to_owned(),
             health: web::health::Checks::none(),
         }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use web::headers::IDEMPOTENT_REPLAYED;
 use web::{Caller, Problem};
 
+use crate::payment::FindPayment;
 use crate::signature::Secret;
 
 /// What every handler has. Cheap to clone.
@@ -22,6 +23,7 @@ struct Inner {
     clock: Clock,
     payment_secret: Secret,
     carrier_secret: Secret,
+    find_payment: FindPayment,
 }
 
 impl Api {
@@ -31,8 +33,10 @@ impl Api {
         clock: Clock,
         payment_secret: Secret,
         carrier_secret: Secret,
+        find_payment: FindPayment,
     ) -> Self {
-        Self(Arc::new(Inner { store, vault, clock, payment_secret, carrier_secret }))
+        let inner = Inner { store, vault, clock, payment_secret, carrier_secret, find_payment };
+        Self(Arc::new(inner))
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -58,6 +62,10 @@ impl Api {
 
     pub(crate) fn payment_secret(&self) -> &Secret {
         &self.0.payment_secret
+    }
+
+    pub(crate) fn find_payment(&self) -> &FindPayment {
+        &self.0.find_payment
     }
 
     pub(crate) fn carrier_secret(&self) -> &Secret {

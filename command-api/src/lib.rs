@@ -32,6 +32,7 @@ use serde_json::Value;
 use web::{Edge, Gate, Operation, Routes};
 
 pub use inbox::Inbox;
+pub use payment::FindPayment;
 
 use execute::Api;
 pub use order::IMPORT;
@@ -51,6 +52,8 @@ pub struct Config {
     pub gate: Gate,
     /// What the payment provider signs its webhooks with.
     pub payment_webhook_secret: String,
+    /// Whose payment it is that the provider names by its own id alone.
+    pub find_payment: FindPayment,
     /// What the carrier signs its webhooks with.
     pub carrier_webhook_secret: String,
     /// How the health routes look.
@@ -65,13 +68,14 @@ impl fmt::Debug for Config {
 
 /// The command API, ready to be served.
 pub fn router(config: Config) -> Router {
-    let Config { store, vault, clock, ids, gate, health, .. } = config;
+    let Config { store, vault, clock, ids, gate, health, find_payment, .. } = config;
     let api = Api::new(
         store,
         vault,
         clock,
         signature::Secret::new(&config.payment_webhook_secret),
         signature::Secret::new(&config.carrier_webhook_secret),
+        find_payment,
     );
     let edge = Edge::new(health, move || ids.next());
     web::edge(routes().with_state(&api), Edge { gate, document: Some(document()), ..edge })

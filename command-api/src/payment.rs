@@ -1,5 +1,9 @@
 //! Payments: another card, and what the provider sends word of.
 
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
 use aggregates::payment::Payment;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -139,14 +143,14 @@ struct Data {
     object: Object,
 }
 
-/// A payment intent, a charge, or something we know nothing of.
+/// A payment intent, a charge, a dispute, or something we know nothing of.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Object {
     #[serde(default)]
     id: Option<String>,
     #[serde(default)]
     status: Option<String>,
-    /// The intent, where this is a charge.
+    /// The intent, where this is a charge or a dispute.
     #[serde(default)]
     payment_intent: Option<String>,
     #[serde(default)]
@@ -155,24 +159,75 @@ struct Object {
     metadata: Option<Value>,
 }
 
+/// What a notice is about.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    /// A payment, which it names.
+    Payment(PaymentId, Command),
+    /// A dispute, which names the payment by the provider's id alone.
+    Dispute { provider_ref: Text, command: Command },
+}
+
 /// What the notice says about a payment of ours; none where it is about something else.
-fn notification(notice: &Notice) -> Option<(PaymentId, Command)> {
+fn told(notice: &Notice) -> Option<Told> {
     let object = &notice.data.object;
-    let (provider_ref, status) = match notice.kind.split('.').next()? {
-        "payment_intent" => (object.id.as_deref()?, intent_status(object.status.as_deref()?)?),
+    let notification = notice.id.clone();
+    let (provider_ref, status) = match notice.kind.split_once('.')? {
+        ("charge", kind) if kind.starts_with("dispute.") => {
+            let dispute = object.id.as_deref()?.parse().ok()?;
+            let provider_ref: Text = object.payment_intent.as_deref()?.parse().ok()?;
+            let of = provider_ref.clone();
+            let command = Command::RecordDisputeNotice { notification, dispute, provider_ref: of };
+            return Some(Told::Dispute { provider_ref, command });
+        }
+        ("payment_intent", _) => (object.id.as_deref()?, intent_status(object.status.as_deref()?)?),
         // Money that was given back was taken before; the adapter reads how much of each.
-        "charge" if object.captured => {
+        ("charge", _) if object.captured => {
             (object.payment_intent.as_deref()?, ProviderStatus::Succeeded)
         }
         _ => return None,
     };
     let payment = object.metadata.as_ref()?.get("payment_id")?.as_str()?.parse().ok()?;
-    let command = Command::RecordNotification {
-        notification: notice.id.clone(),
-        provider_ref: provider_ref.parse().ok()?,
-        status,
-    };
-    Some((payment, command))
+    let provider_ref = provider_ref.parse().ok()?;
+    Some(Told::Payment(payment, Command::RecordNotification { notification, provider_ref, status }))
+}
+
+/// Tells which payment of ours it is that the provider has under an id of its own: by asking the
+/// provider, whose record names it.
+#[derive(Clone)]
+pub struct FindPayment(Arc<dyn Fn(Text) -> Finding + Send + Sync>);
+
+type Finding = Pin<Box<dyn Future<Output = Result<Option<PaymentId>, String>> + Send>>;
+
+impl FindPayment {
+    /// By `find`, which says why where nobody can tell for now.
+    pub fn new<F>(find: impl Fn(Text) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Option<PaymentId>, String>> + Send + 'static,
+    {
+        Self(Arc::new(move |provider_ref| Box::pin(find(provider_ref))))
+    }
+
+    /// For where there is no provider.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::new(|_| async { Ok(None) })
+    }
+
+    /// None where it is none of ours.
+    async fn find(&self, provider_ref: Text) -> Result<Option<PaymentId>, Problem> {
+        (self.0)(provider_ref).await.map_err(|why| {
+            tracing::warn!(why, "a webhook names a payment that cannot be looked up now");
+            let detail = "the payment provider cannot be asked whose payment it is; send it again";
+            Problem::unavailable("dependency_unavailable", detail)
+        })
+    }
+}
+
+impl fmt::Debug for FindPayment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FindPayment")
+    }
 }
 
 fn intent_status(status: &str) -> Option<ProviderStatus> {
@@ -189,7 +244,8 @@ fn intent_status(status: &str) -> Option<ProviderStatus> {
 
 /// `POST /v1/webhooks/payments`: the provider sends word. What it says is not believed: it only
 /// makes the adapter look, where it is news. What is not about ours is taken and forgotten,
-/// since sending it again would help nobody.
+/// since sending it again would help nobody. Whose payment a dispute is about only the provider
+/// knows; where it cannot be asked, it sends its word again.
 async fn notice(
     State(api): State<Api>,
     context: RequestContext,
@@ -199,11 +255,19 @@ async fn notice(
     let now = api.clock().now();
     signature::payment(&headers, &body, api.payment_secret(), now)?;
     let notice: Notice = web::json::parse(&body)?;
-    let Some((payment, command)) = notification(&notice) else {
-        return Ok(webhook::ignored("payments", notice.id.as_str(), &notice.kind));
+    let ignored = |why: &str| Ok(webhook::ignored("payments", notice.id.as_str(), why));
+    let (payment, command) = match told(&notice) {
+        None => return ignored(&notice.kind),
+        Some(Told::Payment(payment, command)) => (payment, command),
+        Some(Told::Dispute { provider_ref, command }) => {
+            match api.find_payment().find(provider_ref).await? {
+                Some(payment) => (payment, command),
+                None => return ignored("it disputes a payment that is none of ours"),
+            }
+        }
     };
     let Some(conversation) = api.conversation(payment.stream()).await? else {
-        return Ok(webhook::ignored("payments", notice.id.as_str(), "nobody knows its payment_id"));
+        return ignored("nobody knows its payment_id");
     };
     let command_id = CommandId::derive(NOTICES, notice.id.as_str());
     let meta = Meta {
@@ -226,20 +290,20 @@ async fn notice(
 mod tests {
     use super::*;
 
-    fn read(kind: &str, object: &str) -> Option<(PaymentId, Command)> {
+    fn read(kind: &str, object: &str) -> Option<Told> {
         let json = format!(
             r#"{{"id":"evt_1","object":"event","created":1,"type":"{kind}","data":{{"object":{object}}}}}"#
         );
-        notification(&serde_json::from_str(&json).unwrap())
+        super::told(&serde_json::from_str(&json).unwrap())
     }
 
-    fn told(status: ProviderStatus) -> (PaymentId, Command) {
+    fn told(status: ProviderStatus) -> Told {
         let command = Command::RecordNotification {
             notification: "evt_1".parse().unwrap(),
             provider_ref: "pi_1".parse().unwrap(),
             status,
         };
-        (PaymentId::new(Uuid::from_u128(7)), command)
+        Told::Payment(PaymentId::new(Uuid::from_u128(7)), command)
     }
 
     const METADATA: &str = r#""metadata":{"payment_id":"pay_00000000000000000000000000000007"}"#;
@@ -269,6 +333,20 @@ mod tests {
         };
         assert_eq!(charge(true), Some(told(ProviderStatus::Succeeded)));
         assert_eq!(charge(false), None);
+    }
+
+    #[test]
+    fn a_dispute_names_its_intent_and_not_our_payment() {
+        let object = r#"{"id":"dp_1","status":"needs_response","payment_intent":"pi_1"}"#;
+        let provider_ref: Text = "pi_1".parse().unwrap();
+        let command = Command::RecordDisputeNotice {
+            notification: "evt_1".parse().unwrap(),
+            dispute: "dp_1".parse().unwrap(),
+            provider_ref: provider_ref.clone(),
+        };
+        let expected = Told::Dispute { provider_ref, command };
+        assert_eq!(read("charge.dispute.created", object), Some(expected));
+        assert_eq!(read("charge.dispute.created", r#"{"id":"dp_1"}"#), None);
     }
 
     #[test]

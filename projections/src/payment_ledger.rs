@@ -1,7 +1,9 @@
 //! One row per payment: every transaction with the provider, and what they add up to.
 
-use schemas::payment::{Event, Operation};
-use schemas::{Category, Currency, Fact, Money, OrderId, PaymentId, Recorded, RefundId, Timestamp};
+use schemas::payment::{DisputeStatus, Event, Operation};
+use schemas::{
+    Category, Currency, Fact, Money, OrderId, PaymentId, Recorded, RefundId, Text, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{PgPool, Postgres, QueryBuilder};
@@ -37,6 +39,8 @@ words! {
         CaptureFailed = "capture_failed",
         /// What the provider took is gone again, without our giving it back.
         CaptureReversed = "capture_reversed",
+        /// The customer's bank has some of it until it decides to whom it belongs.
+        Disputed = "disputed",
         /// The provider is to let go.
         Voiding = "voiding",
         /// Nothing is held.
@@ -90,6 +94,25 @@ pub struct Transaction {
     pub settled_at: Option<Timestamp>,
 }
 
+/// Money that a customer asked their bank for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispute {
+    /// The provider's id.
+    pub id: String,
+    /// What the bank says.
+    pub status: DisputeStatus,
+    /// How much it is about, in minor units.
+    pub amount: i64,
+    /// The provider's word for why.
+    pub reason: String,
+    /// Until when the bank takes evidence.
+    pub evidence_due: Option<Timestamp>,
+    /// When it was recorded.
+    pub opened_at: Timestamp,
+    /// When the bank's decision was.
+    pub closed_at: Option<Timestamp>,
+}
+
 crate::table! {
     /// A payment.
     pub struct Row {
@@ -111,6 +134,8 @@ crate::table! {
         refunded: i64,
         /// What of it is gone again without our giving it back, in minor units.
         reversed: i64,
+        /// What of it a bank has until it decides to whom it belongs, in minor units.
+        disputed: i64,
         /// What was taken and is still there, in minor units.
         balance: i64,
         /// Whether nothing is wanted any more: what still comes in goes back.
@@ -121,6 +146,8 @@ crate::table! {
         action_url: Option<String>,
         /// Everything that was asked of the provider, in order.
         transactions: Json<Vec<Transaction>>,
+        /// What the customer asked their bank for.
+        disputes: Json<Vec<Dispute>>,
         /// When its first event was recorded.
         opened_at: Timestamp,
         /// When its last event was recorded.
@@ -154,11 +181,13 @@ impl Row {
             captured: 0,
             refunded: 0,
             reversed: 0,
+            disputed: 0,
             balance: 0,
             unwanted: false,
             provider_ref: None,
             action_url: None,
             transactions: Json(Vec::new()),
+            disputes: Json(Vec::new()),
             opened_at: at,
             updated_at: at,
             version: 0,
@@ -268,6 +297,44 @@ impl Row {
         }
     }
 
+    /// What goes on between the customer and their bank afterwards.
+    fn disputes(&mut self, fact: &Event, at: Timestamp) {
+        match fact {
+            Event::DisputeOpened { dispute, amount, reason, evidence_due, .. } => {
+                let amount = self.in_currency(amount);
+                self.disputed += amount;
+                self.disputes.0.push(Dispute {
+                    id: dispute.to_string(),
+                    status: DisputeStatus::Open,
+                    amount,
+                    reason: reason.to_string(),
+                    evidence_due: *evidence_due,
+                    opened_at: at,
+                    closed_at: None,
+                });
+                self.state = AsText(State::Disputed);
+            }
+            Event::DisputeWon { dispute, amount, .. } => {
+                self.disputed -= amount.amount;
+                self.closed(dispute, DisputeStatus::Won, at);
+                self.state = AsText(State::Captured);
+            }
+            Event::DisputeLost { dispute, amount, .. } => {
+                self.disputed -= amount.amount;
+                self.reversed += amount.amount;
+                self.closed(dispute, DisputeStatus::Lost, at);
+                self.state = AsText(State::CaptureReversed);
+            }
+            _ => {}
+        }
+    }
+
+    fn closed(&mut self, dispute: &Text, status: DisputeStatus, at: Timestamp) {
+        if let Some(dispute) = self.disputes.0.iter_mut().find(|of| of.id == dispute.as_str()) {
+            (dispute.status, dispute.closed_at) = (status, Some(at));
+        }
+    }
+
     fn answered(&mut self, fact: &Event, at: Timestamp) {
         match fact {
             Event::Authorised { op, amount, provider_ref, .. } => {
@@ -335,7 +402,6 @@ impl Row {
             }
             _ => {}
         }
-        self.balance = self.captured - self.refunded - self.reversed;
     }
 }
 
@@ -345,7 +411,7 @@ pub struct PaymentLedger;
 
 impl Projection for PaymentLedger {
     const NAME: &'static str = "payment_ledger";
-    const VERSION: u16 = 4;
+    const VERSION: u16 = 5;
     const CATEGORIES: &'static [Category] = &[Category::Payment];
     type Row = Row;
 
@@ -362,6 +428,8 @@ impl Projection for PaymentLedger {
         row.requested(fact, event.recorded_at);
         row.waits(fact, event.recorded_at);
         row.answered(fact, event.recorded_at);
+        row.disputes(fact, event.recorded_at);
+        row.balance = row.captured - row.refunded - row.reversed - row.disputed;
         if row.state.0 != State::ActionRequired {
             row.action_url = None;
         }
@@ -492,6 +560,32 @@ mod tests {
             after([requested(1), authorised()].into_iter().chain(captured()).chain([reversed]));
         assert_eq!((row.captured, row.reversed, row.balance), (300, 300, 0));
         assert_eq!(row.state.0, State::CaptureReversed);
+    }
+
+    #[test]
+    fn money_that_a_bank_has_is_not_ours_until_it_says_so() {
+        let (order, dispute, amount) = (order_id(), "dp_1".parse::<Text>().unwrap(), euro(100));
+        let opened = Event::DisputeOpened {
+            order,
+            dispute: dispute.clone(),
+            amount,
+            reason: "fraudulent".parse().unwrap(),
+            evidence_due: None,
+        };
+        let won = Event::DisputeWon { order, dispute: dispute.clone(), amount };
+        let lost = Event::DisputeLost { order, dispute, amount };
+        let after = |events: &[&Event]| {
+            let story = [requested(1), authorised()].into_iter().chain(captured());
+            after(story.chain(events.iter().map(|event| (*event).clone())))
+        };
+        let row = after(&[&opened]);
+        assert_eq!((row.disputed, row.balance, row.state.0), (100, 200, State::Disputed));
+        let row = after(&[&opened, &won]);
+        assert_eq!((row.disputed, row.balance, row.state.0), (0, 300, State::Captured));
+        let row = after(&[&opened, &lost]);
+        assert_eq!((row.disputed, row.reversed, row.balance), (0, 100, 200));
+        let told = &row.disputes.0[0];
+        assert_eq!((told.status, told.closed_at.is_some()), (DisputeStatus::Lost, true));
     }
 
     #[test]

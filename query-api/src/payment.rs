@@ -3,9 +3,11 @@
 use axum::extract::{OriginalUri, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use projections::payment_ledger::{self, Filter, Outcome, Row, State as PaymentState, Transaction};
+use projections::payment_ledger::{
+    self, Dispute, Filter, Outcome, Row, State as PaymentState, Transaction,
+};
 use schemars::JsonSchema;
-use schemas::payment::Operation as Asking;
+use schemas::payment::{DisputeStatus, Operation as Asking};
 use schemas::{Currency, Money, OrderId, PaymentId, RefundId, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -37,10 +39,11 @@ fn example() -> Value {
     json!({
         "id": PAYMENT, "order_id": ORDER, "version": 2, "state": "authorised",
         "amount": euro(2500), "authorised": euro(2500), "captured": euro(0),
-        "refunded": euro(0), "reversed": euro(0), "balance": euro(0), "unwanted": false,
+        "refunded": euro(0), "reversed": euro(0), "disputed": euro(0), "balance": euro(0), "unwanted": false,
         "provider_ref": "pi_1", "action_url": null,
         "transactions": [{ "operation": "authorise", "outcome": "succeeded",
                            "amount": euro(2500), "op": 1, "requested_at": AT, "settled_at": AT }],
+        "disputes": [],
         "opened_at": AT, "updated_at": AT,
     })
 }
@@ -118,6 +121,8 @@ struct Payment {
     refunded: Option<Money>,
     /// What of it is gone again without our giving it back.
     reversed: Option<Money>,
+    /// What of it the customer's bank has until it decides to whom it belongs.
+    disputed: Option<Money>,
     /// What was taken and is still there.
     balance: Option<Money>,
     /// Whether nothing is wanted any more: what still comes in goes back.
@@ -126,6 +131,8 @@ struct Payment {
     /// Where the customer does what is wanted of them, as long as it is.
     action_url: Option<String>,
     transactions: Vec<Entry>,
+    /// What the customer asked their bank for.
+    disputes: Vec<Disputed>,
     opened_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -145,6 +152,34 @@ struct Entry {
     settled_at: Option<Timestamp>,
 }
 
+#[derive(Debug, Serialize, JsonSchema)]
+struct Disputed {
+    /// The provider's id.
+    id: String,
+    status: DisputeStatus,
+    amount: Option<Money>,
+    /// The provider's word for why, as `fraudulent`.
+    reason: String,
+    /// Until when the bank takes evidence.
+    evidence_due: Option<Timestamp>,
+    opened_at: Timestamp,
+    closed_at: Option<Timestamp>,
+}
+
+impl Disputed {
+    fn of(dispute: Dispute, currency: Option<Currency>) -> Self {
+        Self {
+            id: dispute.id,
+            status: dispute.status,
+            amount: currency.map(|currency| Money::new(dispute.amount, currency)),
+            reason: dispute.reason,
+            evidence_due: dispute.evidence_due,
+            opened_at: dispute.opened_at,
+            closed_at: dispute.closed_at,
+        }
+    }
+}
+
 impl Payment {
     fn of(row: Row) -> Self {
         let currency = row.currency.map(|currency| currency.0);
@@ -159,11 +194,13 @@ impl Payment {
             captured: money(row.captured),
             refunded: money(row.refunded),
             reversed: money(row.reversed),
+            disputed: money(row.disputed),
             balance: money(row.balance),
             unwanted: row.unwanted,
             provider_ref: row.provider_ref,
             action_url: row.action_url,
             transactions: row.transactions.0.into_iter().map(|t| Entry::of(t, currency)).collect(),
+            disputes: row.disputes.0.into_iter().map(|d| Disputed::of(d, currency)).collect(),
             opened_at: row.opened_at,
             updated_at: row.updated_at,
         }

@@ -10,14 +10,14 @@
 //! F7), the customer's time to act (`T_action`, 31), the end of a hold (`T_resv`, 27), the
 //! warehouse's time to pack and to hand over (`T_pick`, F4, and `T_handover`, F10), a parcel's time
 //! on its way (`T_transit`, F12) and the time in which somebody has to pay (`T_dunning`, F6). Not
-//! yet: rows 9, 10, 15 and 16 (backorders), 45's hold, 41 (some parcels of several), 44 and the
-//! disputes of 59. That an authorisation ends is told by the provider (43), and no timer of ours.
+//! yet: rows 9, 10, 15 and 16 (backorders), 45's hold and 41 (some parcels of several). That an
+//! authorisation ends is told by the provider (43), and no timer of ours.
 //! Customers are not notified of anything yet.
 //!
 //! **Versions.** Version 1 has a table of its own. Version 3 is version 2 with the warehouse
 //! watched and with somebody waited for where the money cannot be taken: two differences, each a
 //! question to the state (`Fulfilment::is_watched`). What version 2 never heard of, such as a
-//! short pick, it hears like version 3.
+//! short pick or a dispute, it hears like version 3.
 //!
 //! **Who lets a hold run out.** The saga itself: it knows whether somebody still waits for the
 //! goods. It extends the hold in time; where it comes too late, since the process was away, the
@@ -104,6 +104,16 @@ pub enum Input {
     },
     CaptureFailed {
         retryable: bool,
+    },
+    /// The bank has the money until it decides.
+    DisputeOpened {
+        amount: Money,
+    },
+    DisputeWon {
+        amount: Money,
+    },
+    DisputeLost {
+        amount: Money,
     },
     Voided,
     Refunded {
@@ -256,6 +266,9 @@ impl Saga for Fulfilment {
             | Input::StockExpired
             | Input::HoldEnding
             | Input::CaptureReversed { .. }
+            | Input::DisputeOpened { .. }
+            | Input::DisputeWon { .. }
+            | Input::DisputeLost { .. }
             | Input::MethodReplaced { .. }
             | Input::ActionOverdue
             | Input::Packed
@@ -377,6 +390,9 @@ fn payment(fact: &payment::Event) -> Option<Input> {
         Event::Declined { retryable, .. } => Input::Declined { retryable: *retryable },
         Event::Captured { amount, .. } => Input::Captured { amount: *amount },
         Event::CaptureReversed { amount, .. } => Input::CaptureReversed { amount: *amount },
+        Event::DisputeOpened { amount, .. } => Input::DisputeOpened { amount: *amount },
+        Event::DisputeWon { amount, .. } => Input::DisputeWon { amount: *amount },
+        Event::DisputeLost { amount, .. } => Input::DisputeLost { amount: *amount },
         Event::CaptureFailed { retryable, .. } => Input::CaptureFailed { retryable: *retryable },
         Event::Voided { .. } => Input::Voided,
         Event::Refunded { amount, .. } => Input::Refunded { amount: *amount },

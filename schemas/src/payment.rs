@@ -45,6 +45,18 @@ pub enum ProviderStatus {
     Processing,
 }
 
+/// How a dispute stands: the customer has asked their bank for the money back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DisputeStatus {
+    /// The bank has not decided; until it does, the money is with it.
+    Open,
+    /// The money came back to us.
+    Won,
+    /// The customer has it.
+    Lost,
+}
+
 /// What can be asked of a payment: by the saga, and by whoever hears the provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
@@ -166,6 +178,29 @@ pub enum Command {
         provider_ref: Text,
         /// How the provider's record stood when it wrote.
         status: ProviderStatus,
+    },
+    /// The provider sent word (a webhook) of a dispute: somebody should look.
+    RecordDisputeNotice {
+        /// The provider's id of the notification.
+        notification: Text,
+        /// The provider's id of the dispute.
+        dispute: Text,
+        /// The provider's id of the payment.
+        provider_ref: Text,
+    },
+    /// This is how the provider's record of a dispute stands: note what we did not know.
+    RecordDispute {
+        /// The provider's id of the dispute.
+        dispute: Text,
+        /// How it stands.
+        status: DisputeStatus,
+        /// How much it is about.
+        amount: Money,
+        /// The provider's word for why, as `fraudulent`.
+        reason: Text,
+        /// Until when the bank takes evidence.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence_due: Option<Timestamp>,
     },
     /// This is how the provider's record stands: note what we did not know.
     RecordProviderState {
@@ -411,6 +446,53 @@ pub enum Event {
         /// The provider's id of the payment.
         provider_ref: Text,
     },
+    /// The provider sent word of a dispute: its record is to be read.
+    #[serde(rename = "payment.dispute_notified.v1")]
+    DisputeNotified {
+        /// For which order.
+        order: OrderId,
+        /// The provider's id of the notification.
+        notification: Text,
+        /// The provider's id of the dispute.
+        dispute: Text,
+        /// The provider's id of the payment.
+        provider_ref: Text,
+    },
+    /// The customer has asked their bank for the money back, and the bank has it until it decides.
+    #[serde(rename = "payment.dispute_opened.v1")]
+    DisputeOpened {
+        /// For which order.
+        order: OrderId,
+        /// The provider's id of the dispute.
+        dispute: Text,
+        /// How much it is about.
+        amount: Money,
+        /// The provider's word for why.
+        reason: Text,
+        /// Until when the bank takes evidence.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence_due: Option<Timestamp>,
+    },
+    /// The bank decided for us: the money is back.
+    #[serde(rename = "payment.dispute_won.v1")]
+    DisputeWon {
+        /// For which order.
+        order: OrderId,
+        /// The provider's id of the dispute.
+        dispute: Text,
+        /// How much it was about.
+        amount: Money,
+    },
+    /// The bank decided for the customer: the money is gone.
+    #[serde(rename = "payment.dispute_lost.v1")]
+    DisputeLost {
+        /// For which order.
+        order: OrderId,
+        /// The provider's id of the dispute.
+        dispute: Text,
+        /// How much it was about.
+        amount: Money,
+    },
     /// Money came in that nobody wanted any more; it goes back.
     #[serde(rename = "payment.late_money_detected.v1")]
     LateMoneyDetected {
@@ -446,6 +528,10 @@ impl Event {
             | Self::Refunded { order, .. }
             | Self::RefundFailed { order, .. }
             | Self::ProviderNotified { order, .. }
+            | Self::DisputeNotified { order, .. }
+            | Self::DisputeOpened { order, .. }
+            | Self::DisputeWon { order, .. }
+            | Self::DisputeLost { order, .. }
             | Self::LateMoneyDetected { order, .. } => *order,
         }
     }

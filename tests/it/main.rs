@@ -14,6 +14,7 @@ mod authorisation;
 mod bad_input;
 mod chaos;
 mod delivery;
+mod dispute;
 mod event_store;
 mod event_streams;
 mod freshness;

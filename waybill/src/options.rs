@@ -179,15 +179,29 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// The world outside.
+/// The payment provider.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Outside {
+pub(crate) struct Provider {
     /// Base address of the payment provider, as `https://provider.example`.
     #[arg(long, env = "WAYBILL_PAYMENT_URL", value_name = "URL")]
     pub payment_url: String,
     /// The key that the payment provider knows us by.
     #[arg(long, env = "WAYBILL_PAYMENT_SECRET_KEY", value_name = "KEY", hide_env_values = true)]
     pub payment_secret_key: String,
+}
+
+impl Provider {
+    /// How the adapters are told of it.
+    pub(crate) fn config(&self) -> adapters::Config {
+        adapters::Config::new(self.payment_url.trim_end_matches('/'), &self.payment_secret_key)
+    }
+}
+
+/// The world outside.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Outside {
+    #[command(flatten)]
+    pub provider: Provider,
     /// Where the payment provider sends customers back to once they have confirmed a payment with
     /// their bank; some providers name no place to confirm it without.
     #[arg(long, env = "WAYBILL_PAYMENT_RETURN_URL", value_name = "URL")]

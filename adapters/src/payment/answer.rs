@@ -2,9 +2,9 @@
 //! tests.
 
 use schemas::payment::{Command, Decline, Operation, ProviderStatus};
-use schemas::{Money, PaymentId, RefundId};
+use schemas::{Money, PaymentId, RefundId, Text};
 
-use super::provider::Intent;
+use super::provider::{Dispute, Intent};
 use crate::outcome::{Outcome, Rejection};
 use crate::record::text;
 
@@ -195,6 +195,22 @@ pub(super) fn state(payment: PaymentId, outcome: Outcome<Intent>) -> Next {
             }
             _ => record_state(intent),
         },
+        outcome => wait_or_park(outcome),
+    }
+}
+
+/// After looking at the provider's record of a dispute about its payment `provider_ref`.
+pub(super) fn disputed(provider_ref: &Text, outcome: Outcome<Dispute>) -> Next {
+    match outcome {
+        Outcome::Ok(dispute) if dispute.provider_ref != *provider_ref => {
+            Next::Park(format!("{} is about {}", dispute.id, dispute.provider_ref))
+        }
+        Outcome::Ok(Dispute { id, status: Some(status), amount, reason, evidence_due, .. }) => {
+            let dispute = id;
+            Next::record(Command::RecordDispute { dispute, status, amount, reason, evidence_due })
+        }
+        // The bank only asks.
+        Outcome::Ok(_) => Next::Nothing,
         outcome => wait_or_park(outcome),
     }
 }

@@ -3,13 +3,15 @@
 mod answer;
 mod provider;
 
+use std::time::Duration;
+
 use event_store::{Fault, Reactor, Store};
 use schemas::payment::{Event, Operation};
-use schemas::{Category, Clock, Fact, OrderId, PaymentId, Recorded};
+use schemas::{Category, Clock, Fact, OrderId, PaymentId, Recorded, Text};
 use uuid::Uuid;
 
 use crate::record::{Recorder, poison};
-use crate::{Config, ConfigError};
+use crate::{Config, ConfigError, Limits, Outcome, Rejection};
 use answer::Next;
 use provider::Provider;
 
@@ -17,6 +19,36 @@ use provider::Provider;
 const ACTOR: &str = "payment-adapter";
 /// The most events of one payment that are looked through for a question.
 const EVENTS_MAX: i64 = 1000;
+/// How long it may take to find a payment: the provider waits for the answer to its webhook.
+const FIND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Finds the payment that one of the provider's own ids belongs to: what it sends word of may name
+/// nothing else.
+#[derive(Debug)]
+pub struct PaymentFinder {
+    provider: Provider,
+}
+
+impl PaymentFinder {
+    /// Sets it up. Somebody waits for the answer, so it is asked for once, and not for long.
+    ///
+    /// # Errors
+    /// Where `config` is no good.
+    pub fn new(config: &Config) -> Result<Self, ConfigError> {
+        let limits = Limits { call_timeout: FIND_TIMEOUT, attempts_max: 1, ..config.limits };
+        Ok(Self { provider: Provider::new(&Config { limits, ..config.clone() })? })
+    }
+
+    /// The payment that the provider's record says it is; none where it is not one of ours.
+    pub async fn find(&self, provider_ref: &Text) -> Outcome<Option<PaymentId>> {
+        match self.provider.retrieve(provider_ref).await {
+            Outcome::Rejected(Rejection { status: 404, .. }) => Outcome::Ok(None),
+            found => found.and_then(|intent| {
+                Outcome::Ok(intent.payment_id.and_then(|payment| payment.parse().ok()))
+            }),
+        }
+    }
+}
 
 /// The adapter to the payment provider.
 #[derive(Debug)]
@@ -58,6 +90,9 @@ impl Payments {
             }
             Event::ProviderNotified { provider_ref, .. } => {
                 answer::state(payment, provider.retrieve(provider_ref).await)
+            }
+            Event::DisputeNotified { dispute, provider_ref, .. } => {
+                answer::disputed(provider_ref, provider.dispute(dispute).await)
             }
             _ => Next::Nothing,
         }
@@ -143,7 +178,7 @@ impl Reactor for Payments {
                 | Event::RefundRequested { .. },
             )
             | Fact::Unknown { .. } => Some(payment),
-            Fact::Payment(Event::ProviderNotified { .. }) => {
+            Fact::Payment(Event::ProviderNotified { .. } | Event::DisputeNotified { .. }) => {
                 Some(Uuid::new_v5(&payment, b"notified"))
             }
             Fact::Payment(Event::OutcomeUnknown { .. }) => Some(Uuid::new_v5(&payment, b"unknown")),

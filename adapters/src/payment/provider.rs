@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta};
-use schemas::payment::ProviderStatus;
+use schemas::payment::{DisputeStatus, ProviderStatus};
 use schemas::{Link, Money, OrderId, PaymentId, RefundId, Text, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
@@ -104,6 +104,52 @@ impl Intent {
     /// The intent that an error is about.
     pub(super) fn of(rejection: &Rejection) -> Option<Self> {
         Self::read(rejection.error.get("payment_intent")?)
+    }
+}
+
+/// The provider's record of a dispute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Dispute {
+    pub(super) id: Text,
+    /// None while the bank only asks, and has no money.
+    pub(super) status: Option<DisputeStatus>,
+    pub(super) amount: Money,
+    pub(super) reason: Text,
+    pub(super) evidence_due: Option<Timestamp>,
+    /// The payment that it is about, by the provider's id.
+    pub(super) provider_ref: Text,
+}
+
+#[derive(Deserialize)]
+struct WireDispute {
+    id: Text,
+    status: String,
+    amount: i64,
+    currency: String,
+    reason: Text,
+    payment_intent: Text,
+    #[serde(default)]
+    evidence_details: Value,
+}
+
+impl Dispute {
+    /// Reads the provider's JSON; none where it is not a dispute.
+    pub(super) fn read(json: &Value) -> Option<Self> {
+        let wire = WireDispute::deserialize(json).ok()?;
+        let due = wire.evidence_details.get("due_by").and_then(Value::as_i64);
+        Some(Self {
+            id: wire.id,
+            status: match wire.status.as_str() {
+                "needs_response" | "under_review" => Some(DisputeStatus::Open),
+                "won" => Some(DisputeStatus::Won),
+                "lost" => Some(DisputeStatus::Lost),
+                _ => None,
+            },
+            amount: Money::new(wire.amount, wire.currency.to_ascii_uppercase().parse().ok()?),
+            reason: wire.reason,
+            evidence_due: due.and_then(|seconds| DateTime::from_timestamp(seconds, 0)),
+            provider_ref: wire.payment_intent,
+        })
     }
 }
 
@@ -216,6 +262,16 @@ impl Provider {
         let path = ["v1", "payment_intents", provider_ref.as_str()];
         let question = Question { query: vec![EXPAND], ..Question::get("retrieve", &path) };
         self.intent(question).await
+    }
+
+    /// Reads the provider's record of a dispute.
+    pub(super) async fn dispute(&self, dispute: &Text) -> Outcome<Dispute> {
+        let path = ["v1", "disputes", dispute.as_str()];
+        let answer = self.outbound.ask(&Question::get("dispute", &path)).await;
+        answer.and_then(|json| match Dispute::read(&json) {
+            Some(dispute) => Outcome::Ok(dispute),
+            None => Outcome::Unknown("the answer is not a dispute".to_owned()),
+        })
     }
 }
 

@@ -36,8 +36,7 @@ impl Payment {
             }
             Command::RecordUnknown { op, operation } => {
                 let news = self.is_open(*op, *operation) && !self.is_unknown(*operation);
-                let (op, operation) = (self.op, *operation);
-                only(news, Event::OutcomeUnknown { order, op, operation })
+                only(news, Event::OutcomeUnknown { order, op: self.op, operation: *operation })
             }
             Command::RecordCaptured { amount } => self.record_captured(order, *amount),
             Command::RecordCaptureFailed { code, retryable } => {
@@ -61,6 +60,9 @@ impl Payment {
                         || self.may_be_lost(provider_ref, *status));
                 let (notification, provider_ref) = (notification.clone(), provider_ref.clone());
                 only(news, Event::ProviderNotified { order, notification, provider_ref })
+            }
+            Command::RecordDisputeNotice { .. } | Command::RecordDispute { .. } => {
+                self.disputed(order, command)
             }
             Command::RecordProviderState {
                 provider_ref,
@@ -326,6 +328,6 @@ impl Payment {
 }
 
 /// `event`, if it says something new.
-fn only(news: bool, event: Event) -> Vec<Event> {
+pub(super) fn only(news: bool, event: Event) -> Vec<Event> {
     if news { vec![event] } else { vec![] }
 }

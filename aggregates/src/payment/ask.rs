@@ -165,7 +165,7 @@ impl Payment {
                 None if self.voiding && self.is_unknown(Operation::Void) => {
                     vec![self.let_go(order, self.provider_ref.clone())]
                 }
-                None if self.has_failed_refund() => self.undo(order),
+                None if self.has_failed_refund() => self.undo_or_say(order),
                 None => vec![],
             };
         }
@@ -257,6 +257,15 @@ impl Payment {
             }
             Some(Refund { status: RefundStatus::Pending, .. }) | None => undoing,
         }
+    }
+
+    /// The same; where a bank gave back meanwhile what could not be refunded, that it is settled.
+    fn undo_or_say(&self, order: OrderId) -> Vec<Event> {
+        let gone = self.left(None).is_some_and(|left| left.amount <= 0);
+        let waiting = self.pending_refund().is_some() || self.voiding;
+        // Whoever asks has been told.
+        let told = self.hold == Hold::Closed;
+        if gone && !waiting && !told { vec![self.voided(order)] } else { self.undo(order) }
     }
 
     pub(super) fn let_go(&self, order: OrderId, provider_ref: Option<Text>) -> Event {

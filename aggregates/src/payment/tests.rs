@@ -1,7 +1,7 @@
 //! Payments: every command in every state, the races, and the laws.
 
 use schemas::Link;
-use schemas::payment::{Decline, ProviderStatus};
+use schemas::payment::{Decline, DisputeStatus, ProviderStatus};
 
 use super::*;
 use crate::given::{Given, Named, check_codes, check_table};
@@ -204,6 +204,29 @@ fn not_refunded(refund: RefundId) -> Event {
 fn notified(id: &str, provider_ref: &str) -> Event {
     let (notification, provider_ref) = (text(id), text(provider_ref));
     Event::ProviderNotified { order: order(), notification, provider_ref }
+}
+
+fn dispute_stands(id: &str, status: DisputeStatus, cents: i64) -> Command {
+    let (dispute, amount, reason) = (text(id), euro(cents), text("fraudulent"));
+    Command::RecordDispute { dispute, status, amount, reason, evidence_due: Some(at(9)) }
+}
+
+fn dispute_notice(id: &str) -> Command {
+    let (notification, dispute, provider_ref) = (text(id), text("dp_1"), text("pi_1"));
+    Command::RecordDisputeNotice { notification, dispute, provider_ref }
+}
+
+fn disputed(id: &str, cents: i64) -> Event {
+    let (dispute, amount, reason) = (text(id), euro(cents), text("fraudulent"));
+    Event::DisputeOpened { order: order(), dispute, amount, reason, evidence_due: Some(at(9)) }
+}
+
+fn dispute_won(id: &str, cents: i64) -> Event {
+    Event::DisputeWon { order: order(), dispute: text(id), amount: euro(cents) }
+}
+
+fn dispute_lost(id: &str, cents: i64) -> Event {
+    Event::DisputeLost { order: order(), dispute: text(id), amount: euro(cents) }
 }
 
 fn late(cents: i64) -> Event {

@@ -88,6 +88,9 @@ fn anywhere(saga: Fulfilment, order: &Order, input: &Input) -> Reaction<Fulfilme
         (_, Input::OrderHeld { reason }) => next(saga.on_hold(*reason)),
         (_, Input::OrderReleased { reason }) => next(saga.off_hold(*reason)),
         (_, Input::CaptureReversed { amount }) => lose(saga, order, *amount),
+        (_, Input::DisputeOpened { amount }) => next(saga.disputed(*amount)),
+        (_, Input::DisputeWon { amount }) => next(saga.judged(*amount)),
+        (_, Input::DisputeLost { amount }) => lose(saga.judged(*amount), order, *amount),
         (_, Input::Refunded { amount }) => next(saga.refunded(*amount))
             .send(Step::RecordRefund, ask::record_refund(order, *amount)),
         (Authorising | Confirming | Fulfilling(_) | Cancelling(_), Input::Voided) => {

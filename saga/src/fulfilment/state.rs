@@ -47,6 +47,8 @@ pub struct Fulfilment {
     pub(super) reversed: Option<Money>,
     /// What was given back.
     pub(super) refunded: Option<Money>,
+    /// What the bank has until it decides to whom it belongs.
+    pub(super) disputed: Option<Money>,
 }
 
 /// Where it is.
@@ -196,6 +198,16 @@ impl Fulfilment {
         Self { reversed: sum(self.reversed, amount), ..self }
     }
 
+    pub(super) fn disputed(self, amount: Money) -> Self {
+        Self { disputed: sum(self.disputed, amount), ..self }
+    }
+
+    /// The bank decided about so much.
+    pub(super) fn judged(self, amount: Money) -> Self {
+        let rest = self.disputed.and_then(|disputed| disputed.minus(amount).ok());
+        Self { disputed: rest.filter(|rest| rest.amount > 0), ..self }
+    }
+
     /// Whether money that was taken is gone again.
     pub(super) fn is_unpaid(&self) -> bool {
         self.reversed.is_some()
@@ -278,15 +290,16 @@ impl Fulfilment {
         Owed { money: asked && open && !order.total.is_zero(), stock: true }
     }
 
-    /// Whether more was taken than given back or lost.
+    /// Whether more was taken than given back, lost, or left to a bank to decide about.
     pub(super) fn keeps_money(&self) -> bool {
         self.kept() > 0
     }
 
-    /// What was taken and neither given back nor lost, in minor units.
+    /// What was taken and is still there, in minor units.
     pub(super) fn kept(&self) -> i64 {
         let amount = |money: Option<Money>| money.map_or(0, |money| money.amount);
-        amount(self.captured) - amount(self.refunded) - amount(self.reversed)
+        let gone = amount(self.refunded) + amount(self.reversed) + amount(self.disputed);
+        amount(self.captured) - gone
     }
 }
 

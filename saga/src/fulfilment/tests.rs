@@ -2,6 +2,7 @@
 
 mod journals;
 mod laws;
+mod model;
 mod provider;
 mod races;
 mod rows;

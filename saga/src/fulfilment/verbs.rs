@@ -115,10 +115,11 @@ pub(super) fn holds(saga: &Fulfilment) -> bool {
     }
 }
 
-/// What was taken and not given back.
+/// What was taken, is not left to a bank to decide about, and was not given back.
 fn kept(saga: &Fulfilment) -> Option<Money> {
     let captured = saga.captured?;
     let refunded = saga.refunded.map_or(0, |money| money.amount);
-    let amount = captured.amount.saturating_sub(refunded);
+    let disputed = saga.disputed.map_or(0, |money| money.amount);
+    let amount = captured.amount.saturating_sub(refunded).saturating_sub(disputed);
     (amount > 0).then(|| Money::new(amount, captured.currency))
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::card::{self, Behaviour, Decline};
+use super::dispute::Dispute;
 use super::intent::{Intent, Refund, Status};
 use super::refusal::Refusal;
 use crate::call::Form;
@@ -26,13 +27,15 @@ const METADATA_MAX: usize = 50;
 pub(crate) enum Object {
     Intent(Box<Intent>),
     Refund(Box<Refund>),
+    Dispute(Box<Dispute>),
 }
 
-/// Every payment and refund. Ids sort by age.
+/// Every payment, refund and dispute. Ids sort by age.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     pub(super) intents: BTreeMap<String, Intent>,
     pub(super) refunds: BTreeMap<String, Refund>,
+    pub(super) disputes: BTreeMap<String, Dispute>,
     /// The intents of each `metadata[order_id]`.
     pub(super) by_order: BTreeMap<String, Vec<String>>,
 }
@@ -46,6 +49,9 @@ impl desk::Book for Book {
             Object::Refund(refund) => {
                 self.refunds.insert(refund.id.clone(), *refund);
             }
+            Object::Dispute(dispute) => {
+                self.disputes.insert(dispute.id.clone(), *dispute);
+            }
         }
     }
 }
@@ -53,7 +59,7 @@ impl desk::Book for Book {
 type Done = Result<Effect<Object>, Refusal>;
 
 impl Book {
-    fn put(&mut self, intent: Intent) {
+    pub(super) fn put(&mut self, intent: Intent) {
         if let Some(order) = intent.metadata.get("order_id")
             && !self.intents.contains_key(&intent.id)
         {
@@ -137,6 +143,8 @@ impl Book {
             charge: None,
             challenge: None,
             return_url: form.get("return_url").map(str::to_owned),
+            dispute: None,
+            disputed: 0,
         };
         if form.get("confirm") == Some("true") {
             self.charge(intent, form, moment)
@@ -336,6 +344,10 @@ impl Book {
             let message = "Charge has already been refunded.";
             return Err(Refusal::too_much("charge", "charge_already_refunded", message));
         }
+        if intent.disputed > 0 {
+            let message = "This charge has been charged back.";
+            return Err(Refusal::too_much("charge", "charge_disputed", message));
+        }
         let amount = amount.unwrap_or(left);
         if amount > left {
             let message = format!(
@@ -363,7 +375,7 @@ impl Book {
     }
 }
 
-fn notice(kind: &str, object: &Value, moment: &Moment<'_>) -> (String, Value) {
+pub(super) fn notice(kind: &str, object: &Value, moment: &Moment<'_>) -> (String, Value) {
     let id = moment.id("evt_");
     let event = json!({
         "id": id,

@@ -65,6 +65,12 @@ pub(crate) struct Intent {
     /// Where they are sent afterwards.
     #[serde(default)]
     pub(super) return_url: Option<String>,
+    /// The dispute about it.
+    #[serde(default)]
+    pub(super) dispute: Option<String>,
+    /// How much of it the customer's bank has, or gave to the customer.
+    #[serde(default)]
+    pub(super) disputed: i64,
 }
 
 impl Intent {
@@ -142,6 +148,7 @@ impl Intent {
             "captured": captured,
             "created": self.created.timestamp(),
             "currency": self.currency,
+            "disputed": self.dispute.is_some(),
             "livemode": false,
             "metadata": self.metadata,
             "paid": !declined,

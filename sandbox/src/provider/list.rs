@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::book::Book;
+use super::dispute::Dispute;
 use super::intent::{Intent, Refund};
 use super::refusal::Refusal;
 use crate::call::Form;
@@ -28,6 +29,12 @@ impl Book {
     pub(super) fn retrieve_refund(&self, id: &str) -> Result<Value, Refusal> {
         let found = self.refunds.get(id).map(Refund::json);
         found.ok_or_else(|| Refusal::missing("refund", "id", id))
+    }
+
+    /// `GET /v1/disputes`: newest first.
+    pub(super) fn list_disputes(&self, query: &Form) -> Result<Value, Refusal> {
+        let page = page(&self.disputes, query, |_| true)?;
+        Ok(page.json("/v1/disputes", Dispute::json))
     }
 
     /// `GET /v1/payment_intents`: newest first.
@@ -78,6 +85,7 @@ fn entry(intent: &Intent) -> Value {
         "authorised_open": intent.capturable,
         "captured": intent.received,
         "refunded": intent.refunded,
+        "disputed": intent.disputed,
         "order_id": intent.metadata.get("order_id"),
         "payment_id": intent.metadata.get("payment_id"),
     })
@@ -90,6 +98,8 @@ struct Sums {
     authorised_open: i64,
     captured: i64,
     refunded: i64,
+    /// What banks have, or gave to customers.
+    disputed: i64,
 }
 
 impl Sums {
@@ -98,6 +108,7 @@ impl Sums {
         self.authorised_open += intent.capturable;
         self.captured += intent.received;
         self.refunded += intent.refunded;
+        self.disputed += intent.disputed;
     }
 }
 

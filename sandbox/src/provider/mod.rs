@@ -5,12 +5,16 @@
 //! a page of this server to send the customer to, where they confirm it or do not; a script posts
 //! `result=complete` or `result=fail` there.
 //!
+//! A customer disputes a payment at `/sandbox/payment_intents/{id}/dispute`, and their bank decides
+//! at `/sandbox/disputes/{id}/close`.
+//!
 //! Known to differ from Stripe: one account, no customers, no payment method objects, the bank's
 //! page is a redirect whether or not a `return_url` was given, no minimum amount but 1,
 //! authorisations expire on request only.
 
 mod book;
 mod card;
+mod dispute;
 mod intent;
 mod list;
 mod refusal;
@@ -56,11 +60,15 @@ pub(crate) fn router(desk: Arc<Desk<Book>>) -> Router {
         .route("/v1/payment_intents/{id}/cancel", post(cancel))
         .route("/v1/refunds", get(list_refunds).post(refund))
         .route("/v1/refunds/{id}", get(retrieve_refund))
+        .route("/v1/disputes", get(list_disputes))
+        .route("/v1/disputes/{id}", get(retrieve_dispute))
         .layer(from_fn_with_state(Arc::clone(&desk), authorise));
     api.route("/sandbox/books", get(books))
         .route("/sandbox/payment_intents/{id}/challenge", get(bank).post(challenge))
         .route("/sandbox/payment_intents/{id}/reverse", post(reverse))
         .route("/sandbox/payment_intents/{id}/expire", post(expire))
+        .route("/sandbox/payment_intents/{id}/dispute", post(dispute))
+        .route("/sandbox/disputes/{id}/close", post(close))
         .merge(steering())
         .with_state(desk)
 }
@@ -154,6 +162,17 @@ async fn list_refunds(State(desk): Shared, RawQuery(query): RawQuery) -> Respons
     answer(&desk, found)
 }
 
+async fn retrieve_dispute(State(desk): Shared, Path(id): Path<String>) -> Response {
+    let found = desk.book().retrieve_dispute(&id);
+    answer(&desk, found)
+}
+
+async fn list_disputes(State(desk): Shared, RawQuery(query): RawQuery) -> Response {
+    let query = Form::read(query.unwrap_or_default().as_bytes());
+    let found = desk.book().list_disputes(&query);
+    answer(&desk, found)
+}
+
 /// The page of the customer's bank.
 async fn bank(State(desk): Shared, Path(id): Path<String>) -> Response {
     match desk.book().find(&id, "intent") {
@@ -178,6 +197,18 @@ async fn challenge(
 /// Money that was taken is gone again.
 async fn reverse(State(desk): Shared, Path(id): Path<String>) -> Response {
     desk.carry_out(None, |book, moment| book.reverse(&id, moment))
+}
+
+/// The customer asks their bank for the money back.
+async fn dispute(State(desk): Shared, Path(id): Path<String>, body: Bytes) -> Response {
+    let form = Form::read(&body);
+    desk.carry_out(None, |book, moment| book.dispute(&id, &form, moment))
+}
+
+/// Their bank decides.
+async fn close(State(desk): Shared, Path(id): Path<String>, body: Bytes) -> Response {
+    let form = Form::read(&body);
+    desk.carry_out(None, |book, moment| book.close(&id, &form, moment))
 }
 
 /// Money that was held is let go, since nobody took it in time.

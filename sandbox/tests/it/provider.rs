@@ -70,7 +70,8 @@ async fn money_is_held_then_taken_then_given_back() {
     is_error(&world.form("/v1/refunds", None, &refund("1")).await, 400, "charge_already_refunded");
 
     let books = world.books().await;
-    let sums = json!({ "intents": 1, "authorised_open": 0, "captured": 1500, "refunded": 1500 });
+    let sums = json!({ "intents": 1, "authorised_open": 0, "captured": 1500, "refunded": 1500,
+                       "disputed": 0 });
     assert_eq!(books["currencies"]["eur"], sums);
 }
 
@@ -163,6 +164,47 @@ async fn money_that_was_taken_may_be_gone_again() {
     assert_eq!(gone["amount_received"], 0);
     let refund = world.form("/v1/refunds", None, &[("payment_intent", &id)]).await;
     is_error(&refund, 400, unexpected);
+}
+
+#[tokio::test]
+async fn what_a_customer_disputes_is_with_their_bank_until_it_decides() {
+    let mut receiver = Receiver::start().await;
+    let config = Config { webhook_url: Some(receiver.url.clone()), ..config() };
+    let world = World::start(Kind::Provider, config).await;
+    let disputed = async |world: &World| {
+        let books = world.books().await;
+        books["currencies"]["eur"]["disputed"].clone()
+    };
+    let id = held(&world, "700").await;
+    let path = format!("/sandbox/payment_intents/{id}/dispute");
+    is_error(&world.form(&path, None, &[]).await, 400, "parameter_invalid_integer");
+    world.form(&format!("{INTENTS}/{id}/capture"), None, &[]).await;
+    let (status, dispute) = world.form(&path, None, &[("reason", "product_not_received")]).await;
+    assert_eq!((status, &dispute["status"]), (200, &json!("needs_response")));
+    assert_eq!((&dispute["payment_intent"], &dispute["amount"]), (&json!(id), &json!(700)));
+    assert_eq!(dispute["metadata"], json!({}), "as at Stripe it does not say whose payment it is");
+    assert_eq!(disputed(&world).await, 700);
+    is_error(&world.form(&path, None, &[]).await, 400, "payment_intent_unexpected_state");
+    let refund = world.form("/v1/refunds", None, &[("payment_intent", &id)]).await;
+    is_error(&refund, 400, "charge_disputed");
+
+    let one = format!("/v1/disputes/{}", dispute["id"].as_str().unwrap());
+    assert_eq!(world.get(&one).await.1, dispute);
+    assert_eq!(world.get("/v1/disputes").await.1["data"], json!([dispute]));
+    let close = format!("/sandbox/disputes/{}/close", dispute["id"].as_str().unwrap());
+    is_error(&world.form(&close, None, &[]).await, 400, "parameter_invalid");
+    let (status, won) = world.form(&close, None, &[("status", "won")]).await;
+    assert_eq!((status, &won["status"]), (200, &json!("won")));
+    assert_eq!(disputed(&world).await, 0);
+    let again = world.form(&close, None, &[("status", "lost")]).await;
+    is_error(&again, 400, "parameter_invalid");
+    let mut kinds = Vec::new();
+    while kinds.len() < 6 {
+        kinds.push(receiver.next().await.json()["type"].as_str().unwrap().to_owned());
+    }
+    kinds.sort();
+    let told = ["closed", "created", "funds_reinstated", "funds_withdrawn"];
+    assert_eq!(kinds[..4], told.map(|told| format!("charge.dispute.{told}")));
 }
 
 #[tokio::test]

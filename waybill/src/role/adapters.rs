@@ -41,6 +41,12 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
 }
 
+/// The outside world is set wrongly.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+pub(super) fn wrong(error: adapters::ConfigError) -> anyhow::Error {
+    Misconfigured::error(format!("the outside world is set wrongly: {error}"))
+}
+
 /// Starts the adapters.
 pub(super) fn start(
     supervisor: &mut Supervisor,
@@ -51,15 +57,12 @@ pub(super) fn start(
     webhook: &options::OperatorWebhook,
 ) -> anyhow::Result<()> {
     let (store, clock) = (&platform.store, platform.clock);
-    let config = |url: &str, key: &str| adapters::Config::new(url.trim_end_matches('/'), key);
     let provider = adapters::Config {
         return_url: outside.payment_return_url.clone(),
-        ..config(&outside.payment_url, &outside.payment_secret_key)
+        ..outside.provider.config()
     };
-    let carrier = config(&outside.carrier_url, &outside.carrier_secret_key);
-    let wrong = |error: adapters::ConfigError| {
-        Misconfigured::error(format!("the outside world is set wrongly: {error}"))
-    };
+    let carrier_url = outside.carrier_url.trim_end_matches('/');
+    let carrier = adapters::Config::new(carrier_url, &outside.carrier_secret_key);
     let payments = adapters::Payments::new(store.clone(), clock, &provider).map_err(wrong)?;
     let carrier =
         adapters::Carrier::new(store.clone(), vault.clone(), clock, &carrier).map_err(wrong)?;

@@ -1,8 +1,11 @@
 //! `waybill command-api`: the write side's two doors, HTTP and the inbox of saga commands.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use adapters::Outcome;
 use clap::Args;
+use command_api::FindPayment;
 use event_store::{FeedHandle, Vault};
 use schemas::Clock;
 use tokio::net::TcpListener;
@@ -31,6 +34,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     secrets: options::WebhookSecrets,
     #[command(flatten)]
+    provider: options::Provider,
+    #[command(flatten)]
     master: options::Master,
     #[command(flatten)]
     access: options::Access,
@@ -38,9 +43,10 @@ pub(crate) struct Options {
 
 /// Runs the role.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
-    let Options { command_addr, log, nats, secrets, master, access } = options;
+    let Options { command_addr, log, nats, secrets, provider, master, access } = options;
     let gate = access::gate(&access, Clock::system())?;
     let masters = master.keys(None)?;
+    let find_payment = finder(&provider)?;
     let mut signals = Signals::listen()?;
     let mut supervisor = Supervisor::default();
     let listener = health::bind(command_addr, "--command-addr (WAYBILL_COMMAND_ADDR)").await?;
@@ -48,8 +54,32 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
         Platform::open(&mut supervisor, &log.database_url, &nats.nats_url, &log.tuning).await?;
     let vault = platform.vault(&mut supervisor, masters).await?;
     let feed = platform.follow(&mut supervisor);
-    start(&mut supervisor, &platform, vault, &feed, listener, secrets, gate);
+    let outside = Outside { secrets, find_payment };
+    start(&mut supervisor, &platform, vault, &feed, listener, outside, gate);
     Ok(supervisor.supervise(&mut signals, log.tuning.drain.max()).await)
+}
+
+/// What the API knows of who sends it word from outside.
+pub(super) struct Outside {
+    pub(super) secrets: options::WebhookSecrets,
+    pub(super) find_payment: FindPayment,
+}
+
+/// Asks the provider whose payment it is that a webhook names by the provider's id.
+pub(super) fn finder(provider: &options::Provider) -> anyhow::Result<FindPayment> {
+    let finder =
+        adapters::PaymentFinder::new(&provider.config()).map_err(super::adapters::wrong)?;
+    let finder = Arc::new(finder);
+    Ok(FindPayment::new(move |provider_ref| {
+        let finder = Arc::clone(&finder);
+        async move {
+            match finder.find(&provider_ref).await {
+                Outcome::Ok(payment) => Ok(payment),
+                Outcome::Rejected(rejection) => Err(rejection.code()),
+                Outcome::Transient(why) | Outcome::Unknown(why) => Err(why),
+            }
+        }
+    }))
 }
 
 /// Starts the inbox and the API.
@@ -59,7 +89,7 @@ pub(super) fn start(
     vault: Vault,
     feed: &FeedHandle,
     listener: TcpListener,
-    secrets: options::WebhookSecrets,
+    outside: Outside,
     gate: Gate,
 ) {
     let inbox = command_api::Inbox::new(platform.store.clone(), platform.clock);
@@ -70,8 +100,9 @@ pub(super) fn start(
         clock: platform.clock,
         ids: platform.ids,
         gate,
-        payment_webhook_secret: secrets.payment_webhook_secret,
-        carrier_webhook_secret: secrets.carrier_webhook_secret,
+        payment_webhook_secret: outside.secrets.payment_webhook_secret,
+        find_payment: outside.find_payment,
+        carrier_webhook_secret: outside.secrets.carrier_webhook_secret,
         health: health::checks(platform),
     });
     health::serve_router(supervisor, "command-api", listener, router, &platform.metrics);

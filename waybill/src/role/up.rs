@@ -20,7 +20,7 @@ use crate::endpoints::{DATA_DIR_DEFAULT, Endpoints};
 use crate::exit::Ending;
 use crate::health::bind;
 use crate::operator::migrate::migrate;
-use crate::options::{self, Outside, WebhookSecrets};
+use crate::options::{self, Outside, Provider, WebhookSecrets};
 use crate::output::{Output, Style};
 use crate::platform::Platform;
 use crate::supervisor::{Signals, Supervisor};
@@ -239,14 +239,16 @@ fn start_roles(
         carrier_webhook_secret: secret("whsec"),
     };
     let outside = Outside {
-        payment_url: endpoints.payment_url.clone(),
-        payment_secret_key: secret("sk_test"),
+        provider: Provider {
+            payment_url: endpoints.payment_url.clone(),
+            payment_secret_key: secret("sk_test"),
+        },
         payment_return_url: None,
         carrier_url: endpoints.carrier_url.clone(),
         carrier_secret_key: secret("ez_test"),
     };
     let mut sandbox =
-        Sandbox::new((&outside.payment_secret_key, &outside.carrier_secret_key), &secrets);
+        Sandbox::new((&outside.provider.payment_secret_key, &outside.carrier_secret_key), &secrets);
     sandbox.tell(&endpoints.command_url);
     sandbox.keep(&data_dir.join("sandbox"))?;
     sandbox.start(supervisor, listeners.payment, listeners.carrier);
@@ -257,7 +259,9 @@ fn start_roles(
     sagas::start(supervisor, platform, feed.clone());
     adapters::start(supervisor, platform, &vault, &feed, &outside, &options.webhook)?;
     let (commands, sealing) = (listeners.command, vault.clone());
-    command_api::start(supervisor, platform, sealing, &feed, commands, secrets, gate.clone());
+    let find_payment = command_api::finder(&outside.provider)?;
+    let outside = command_api::Outside { secrets, find_payment };
+    command_api::start(supervisor, platform, sealing, &feed, commands, outside, gate.clone());
     let queries = options::Queries {
         cursors: options::Cursors { cursor_secret: None },
         streams: options.streams.clone(),

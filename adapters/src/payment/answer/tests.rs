@@ -289,3 +289,36 @@ fn what_the_provider_let_go_by_itself_has_expired() {
     assert_eq!(voided(late()), Next::record(Command::RecordVoided));
     assert_eq!(closed(late()), Next::Nothing);
 }
+
+fn dispute(status: &str, provider_ref: &str) -> Outcome<Dispute> {
+    let json = json!({
+        "id": "dp_1", "status": status, "amount": 1999, "currency": "eur", "reason": "fraudulent",
+        "payment_intent": provider_ref, "evidence_details": { "due_by": 1_700_000_000 },
+    });
+    Outcome::Ok(Dispute::read(&json).unwrap())
+}
+
+#[test]
+fn a_dispute_is_taken_as_the_provider_has_it() {
+    use schemas::payment::DisputeStatus::{Lost, Open, Won};
+    let pi_1 = text("pi_1");
+    for (word, status) in
+        [("needs_response", Open), ("under_review", Open), ("won", Won), ("lost", Lost)]
+    {
+        let expected = Next::record(Command::RecordDispute {
+            dispute: text("dp_1"),
+            status,
+            amount: eur(1999),
+            reason: text("fraudulent"),
+            evidence_due: DateTime::from_timestamp(1_700_000_000, 0),
+        });
+        assert_eq!(disputed(&pi_1, dispute(word, "pi_1")), expected, "{word}");
+    }
+    // A bank that only asks has taken nothing.
+    for word in ["warning_needs_response", "warning_under_review", "warning_closed"] {
+        assert_eq!(disputed(&pi_1, dispute(word, "pi_1")), Next::Nothing, "{word}");
+    }
+    assert!(parks(&disputed(&pi_1, dispute("won", "pi_2"))));
+    assert!(waits(&disputed(&pi_1, transient())));
+    assert!(waits(&disputed(&pi_1, unknown())));
+}

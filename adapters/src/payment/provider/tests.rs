@@ -186,3 +186,22 @@ async fn a_wrong_key_is_waited_out_and_never_a_decline() {
         provider.hold(ORDER.payment(), ORDER, 1, eur(1), &Text::literal("pm_card_visa")).await;
     assert!(matches!(asked, Outcome::Transient(_)), "{asked:?}");
 }
+
+#[tokio::test]
+async fn a_dispute_is_read_and_leads_to_the_payment() {
+    let world = World::start().await;
+    let intent = world.held().await;
+    world.provider.capture(world.payment, (1, 1), &intent.id, eur(1999)).await;
+    let base_url = &world.sandbox.config.base_url;
+    let url = format!("{base_url}/sandbox/payment_intents/{}/dispute", intent.id);
+    let opened = world.sandbox.post(&url, "").await;
+    let id: Text = opened["id"].as_str().unwrap().parse().unwrap();
+    let Outcome::Ok(dispute) = world.provider.dispute(&id).await else { panic!("{id}") };
+    assert_eq!((dispute.status, dispute.amount), (Some(DisputeStatus::Open), eur(1999)));
+    assert_eq!(dispute.provider_ref, intent.id);
+    assert!(dispute.evidence_due.is_some());
+
+    let finder = crate::PaymentFinder::new(&world.sandbox.hasty()).unwrap();
+    assert_eq!(finder.find(&dispute.provider_ref).await, Outcome::Ok(Some(world.payment)));
+    assert_eq!(finder.find(&Text::literal("pi_nobody")).await, Outcome::Ok(None));
+}

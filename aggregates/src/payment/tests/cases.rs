@@ -580,3 +580,69 @@ fn money_that_is_held_no_longer_is_asked_for_anew() {
         .when(void())
         .then([voiding(2, Some("pi_2"))]);
 }
+
+#[test]
+fn a_dispute_is_opened_once_and_decided_once() {
+    use DisputeStatus::{Lost, Open, Won};
+    let notified = Event::DisputeNotified {
+        order: order(),
+        notification: text("n1"),
+        dispute: text("dp_1"),
+        provider_ref: text("pi_1"),
+    };
+    given(paid())
+        .when(dispute_notice("n1"))
+        .then([notified])
+        .when(dispute_notice("n1"))
+        .then([])
+        .when(dispute_stands("dp_1", Open, DUE))
+        .then([disputed("dp_1", DUE)])
+        .when(dispute_stands("dp_1", Open, DUE))
+        .then([])
+        .when(give_back(refund("a"), 1))
+        .then_refused(Refusal::RefundExceedsCaptured { left: euro(0) });
+    let open = || given(with(paid(), vec![disputed("dp_1", DUE)]));
+    open()
+        .when(dispute_stands("dp_1", Won, DUE))
+        .then([dispute_won("dp_1", DUE)])
+        .when(dispute_stands("dp_1", Open, DUE))
+        .then([])
+        .when(dispute_stands("dp_1", Lost, DUE))
+        .then([])
+        .when(give_back(refund("a"), DUE))
+        .then([refunding(refund("a"), DUE)]);
+    open()
+        .when(dispute_stands("dp_1", Lost, DUE))
+        .then([dispute_lost("dp_1", DUE)])
+        .when(dispute_stands("dp_1", Won, DUE))
+        .then([])
+        .when(void())
+        .then([voided(false)]);
+    // Word of its end comes first, and of its beginning never.
+    given(paid())
+        .when(dispute_stands("dp_1", Lost, 1000))
+        .then([disputed("dp_1", 1000), dispute_lost("dp_1", 1000)])
+        .when(void())
+        .then([refunding(undo(), DUE - 1000)]);
+    // Of another currency, or of nothing.
+    let nothing = dispute_stands("dp_2", Open, 0);
+    given(paid()).when(nothing).then([]);
+    given([]).when(dispute_stands("dp_1", Open, DUE)).then_refused(Refusal::NotFound);
+}
+
+#[test]
+fn what_is_disputed_is_given_back_only_if_it_comes_back() {
+    let unwanted = || given(with(paid(), vec![disputed("dp_1", DUE)])).when(void());
+    unwanted()
+        .then([voided(false)])
+        .when(dispute_stands("dp_1", DisputeStatus::Won, DUE))
+        .then([dispute_won("dp_1", DUE), refunding(undo(), DUE)]);
+    // The provider refuses to give back what is disputed; asked again, it is settled.
+    given(with(paid(), vec![refunding(undo(), DUE)]))
+        .when(dispute_stands("dp_1", DisputeStatus::Open, DUE))
+        .then([disputed("dp_1", DUE)])
+        .when(was_not_refunded(undo()))
+        .then([not_refunded(undo())])
+        .when(void())
+        .then([voided(false)]);
+}

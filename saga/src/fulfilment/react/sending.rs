@@ -101,6 +101,31 @@ pub(super) fn react(
         (Fulfilling(Shipped), Input::CaptureReversed { amount }) => {
             lose(saga, order, *amount).and(Output::Park("money_reversed"))
         }
+        // 44: a person looks, and what is still here stays here meanwhile.
+        (Fulfilling(Picking | Capturing | Released), Input::DisputeOpened { amount }) => {
+            hold(saga.disputed(*amount), order, HoldReason::Dispute)
+                .send(Step::HoldOrder, ask::hold_order(order, HoldReason::Dispute))
+                .and(Output::Park("dispute"))
+        }
+        // 44: it is paid for after all, as soon as nothing else is disputed.
+        (Fulfilling(Picking | Capturing | Released), Input::DisputeWon { amount }) => {
+            let saga = saga.judged(*amount);
+            match saga.disputed {
+                Some(_) => next(saga),
+                None => next(saga)
+                    .send(Step::ReleaseOrder, ask::release_order(order, HoldReason::Dispute)),
+            }
+        }
+        // 44: it is not paid for any more, so that it stays here if it can.
+        (Fulfilling(Picking | Capturing | Released), Input::DisputeLost { amount }) => {
+            let why = CancelReason::Other;
+            lose(saga.judged(*amount), order, *amount)
+                .send(Step::RequestCancellation, ask::request_cancellation(order, why))
+        }
+        // Gone already, as in 59.
+        (Fulfilling(Shipped), Input::DisputeOpened { amount }) => {
+            next(saga.disputed(*amount)).and(Output::Park("money_reversed"))
+        }
         // F8: the pivot.
         (Fulfilling(Released), Input::HandedOver { tracking_code }) => {
             leave(saga, order, tracking_code)

@@ -31,6 +31,10 @@ pub(super) fn react(saga: Fulfilment, order: &Order, input: &Input) -> Reaction<
             next(saga.captured(*amount).to(Unwinding(Owed { money: true, ..owed })))
                 .send(Step::RecordPayment, ask::record_payment(order, *amount))
         }
+        // 52: it is back, and so it has to go back.
+        (Unwinding(owed), Input::DisputeWon { amount }) => {
+            next(saga.judged(*amount).to(Unwinding(Owed { money: true, ..owed })))
+        }
         // 53: the reservation was given up before it was made.
         (Unwinding(_), Input::StockReserved | Input::StockPartiallyReserved { .. }) => next(saga),
         (Unwinding(_), Input::ConfirmRejected | Input::CaptureFailed { .. }) => next(saga),
@@ -73,6 +77,15 @@ pub(super) fn react(saga: Fulfilment, order: &Order, input: &Input) -> Reaction<
         (Finalising(Completed) | Ended(Completed), Input::CaptureReversed { amount }) => {
             lose(saga, order, *amount).and(Output::Park("money_reversed"))
         }
+        // 59: the bank may take twice what the customer has had back.
+        (Finalising(_) | Ended(_), Input::DisputeOpened { amount }) => {
+            next(saga.disputed(*amount)).and(Output::Park("money_reversed"))
+        }
+        // 57
+        (
+            Finalising(Cancelled | Rejected) | Ended(Cancelled | Rejected),
+            Input::DisputeWon { amount },
+        ) => next(saga.judged(*amount)).undo(Step::ReturnMoney, ask::return_money(order)),
         // 60
         (Ended(Completed), Input::CancellationRequested) => {
             next(saga).send(Step::RejectCancellation, ask::reject_cancellation(order))

@@ -37,13 +37,14 @@ pub(super) fn scenarios() -> impl Strategy<Value = Scenario> {
         any::<bool>(),
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
     );
     let late = (0..3_u32, 0..2_u32, 0..3_u32, 0..2_u32);
     (customer, stock, price_cents, mishaps, house, late).prop_map(
         |(customer, stock, price_cents, mishaps, house, late)| {
             let (card, other, replacements, version) = customer;
             let (cancels, unknowns, webhooks, alarms, losses) = mishaps;
-            let (label_rejected, naps, rival, clumsy, regretful) = house;
+            let (label_rejected, naps, rival, clumsy, regretful, disputes) = house;
             let (shorts, holds, expiries, retries) = late;
             // Version 1 does not hear of them.
             let since = |count: u32| if version > 1 { count } else { 0 };
@@ -64,6 +65,7 @@ pub(super) fn scenarios() -> impl Strategy<Value = Scenario> {
                 label_rejected,
                 // Version 1 does not hear of it.
                 regretful: regretful && version > 1,
+                disputes: disputes && version > 1,
                 clumsy,
                 shorts: since(shorts),
                 holds: since(holds),
@@ -91,7 +93,8 @@ pub(super) fn check(world: &World, scenario: Scenario) {
             _ => None,
         });
         let lost = reason == Some("lost") && scenario.version > 1;
-        let money = scenario.card == Card::RefundFails || world.provider.reversed;
+        let gone = world.provider.reversed || world.provider.dispute.is_some();
+        let money = scenario.card == Card::RefundFails || gone;
         let needed = money || asked || lost;
         assert!(needed, "parked without need: {:#?}", world.told);
         return;

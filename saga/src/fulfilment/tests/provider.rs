@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemas::payment::{Command, Event, Operation, ProviderStatus};
+use schemas::payment::{Command, DisputeStatus, Event, Operation, ProviderStatus};
 use schemas::{Currency, Link, Money, RefundId, Text};
 
 use super::dawn;
@@ -54,6 +54,8 @@ pub(super) enum Call {
         refund: RefundId,
         amount: Money,
     },
+    /// Looks at the provider's record of the dispute, since a webhook came.
+    LookAtDispute,
 }
 
 /// One payment in the provider's books.
@@ -76,11 +78,20 @@ pub(super) struct Provider {
     refunds: BTreeMap<RefundId, Money>,
     /// Whether money that was taken is gone again.
     pub(super) reversed: bool,
+    /// How much the customer asked their bank for, and what the bank says.
+    pub(super) dispute: Option<(Money, DisputeStatus)>,
 }
 
 impl Provider {
     pub(super) fn new(card: Card, other: Card) -> Self {
-        Self { card, other, intents: BTreeMap::new(), refunds: BTreeMap::new(), reversed: false }
+        Self {
+            card,
+            other,
+            intents: BTreeMap::new(),
+            refunds: BTreeMap::new(),
+            reversed: false,
+            dispute: None,
+        }
     }
 
     /// From now on the card does what is asked of it.
@@ -108,10 +119,40 @@ impl Provider {
         }
     }
 
-    /// What was taken and not given back, in minor units.
+    /// What was taken, not given back, and not left to the bank, in minor units.
     pub(super) fn keeps(&self) -> i64 {
         let captured: i64 = self.intents.values().map(|intent| intent.captured.amount).sum();
-        captured - self.refunds.values().map(|refund| refund.amount).sum::<i64>()
+        let refunded: i64 = self.refunds.values().map(|refund| refund.amount).sum();
+        captured - refunded - self.withdrawn()
+    }
+
+    /// What the bank has, or gave to the customer.
+    fn withdrawn(&self) -> i64 {
+        let withdrawn = self.dispute.filter(|(_, status)| *status != DisputeStatus::Won);
+        withdrawn.map_or(0, |(amount, _)| amount.amount)
+    }
+
+    /// Whether the customer may ask their bank for what was taken.
+    pub(super) fn may_dispute(&self) -> bool {
+        self.may_reverse().is_some() && self.dispute.is_none()
+    }
+
+    /// They do.
+    pub(super) fn open_dispute(&mut self) -> Call {
+        let taken = self.may_reverse().and_then(|op| self.intents.get(&op));
+        self.dispute = taken.map(|intent| (intent.captured, DisputeStatus::Open));
+        Call::LookAtDispute
+    }
+
+    /// Whether the bank has to decide.
+    pub(super) fn may_judge(&self) -> bool {
+        self.dispute.is_some_and(|(_, status)| status == DisputeStatus::Open)
+    }
+
+    /// It does.
+    pub(super) fn judge(&mut self, status: DisputeStatus) -> Call {
+        self.dispute = self.dispute.map(|(amount, _)| (amount, status));
+        Call::LookAtDispute
     }
 
     /// Whether anything is held, or may still come to be.
@@ -179,7 +220,14 @@ impl Provider {
                 return Some(self.void(*op)).filter(|command| *command != Command::RecordVoided);
             }
             Call::Look { op } => self.state(*op),
-            Call::Refund { refund, .. } if self.card == Card::RefundFails || self.reversed => {
+            Call::LookAtDispute => {
+                let (amount, status) = self.dispute?;
+                let (dispute, reason) = (Text::literal("dp_1"), Text::literal("fraudulent"));
+                Command::RecordDispute { dispute, status, amount, reason, evidence_due: None }
+            }
+            Call::Refund { refund, .. }
+                if self.card == Card::RefundFails || self.reversed || self.withdrawn() > 0 =>
+            {
                 Command::RecordRefundFailed { refund: *refund, code: Text::literal("lost_card") }
             }
             Call::Refund { refund, amount } => {
@@ -192,7 +240,7 @@ impl Provider {
     /// What the adapter records where it got no answer; none where it goes on asking.
     pub(super) fn unknown(call: &Call) -> Option<Command> {
         let (op, operation) = match call {
-            Call::Close { .. } | Call::Look { .. } => return None,
+            Call::Close { .. } | Call::Look { .. } | Call::LookAtDispute => return None,
             Call::Authorise { op, .. } => (*op, Operation::Authorise),
             Call::Capture { op, .. } => (*op, Operation::Capture),
             Call::Void { op } => (*op, Operation::Void),

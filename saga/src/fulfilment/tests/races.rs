@@ -168,7 +168,7 @@ fn r8_a_lost_command_is_sent_again_under_its_id() {
     let mut world = World::new(scenario);
     world.act(Action::Hear).act(Action::Hear).act(Action::Hear);
     assert_eq!(world.state(), "reserving");
-    world.act(Action::Lose(Category::Inventory));
+    world.act(Action::Drop(Category::Inventory));
     ends(&mut world, scenario, "completed");
     let ids = world.journal.iter().filter_map(|event| match event {
         saga::Event::CommandIssued { step, command_id, .. } if step == "reserve" => {
@@ -260,4 +260,55 @@ fn r9_a_webhook_that_answers_before_the_question_is_put_again() {
     world.hold(Who::Saga).act(Action::Webhook).act(Action::Alarm).run();
     world.act(Action::Forget).let_go(Who::Saga);
     ends(world.let_go(Who::Provider).let_go(Who::Clock), scenario, "rejected");
+}
+
+/// A customer who asks their bank for the money back.
+const DISPUTED: Scenario = Scenario { disputes: true, ..Scenario::FAIR };
+
+/// An order whose goods are paid for and still here, and whose money the bank has.
+fn disputed() -> World {
+    let mut world = World::new(DISPUTED);
+    world.hold(Who::Clock).hold(Who::Warehouse).run();
+    world.let_go(Who::Warehouse).act(Action::Pack).hold(Who::Warehouse).run();
+    world.act(Action::Dispute).run();
+    assert_eq!((world.state(), world.folded.is_parked()), ("fulfilling/released", true));
+    world.let_go(Who::Warehouse).run();
+    let left = |fact: &Fact| matches!(fact, Fact::Shipping(shipping::Event::HandedOver { .. }));
+    assert!(!world.facts().any(left), "what is disputed stays in the house");
+    world
+}
+
+#[test]
+fn a_dispute_keeps_the_goods_here_until_the_bank_has_decided() {
+    for (judgement, end) in [(Action::Win, "completed"), (Action::Lose, "cancelled")] {
+        // The bank decides, and then a person looks; or the other way round.
+        let mut world = disputed();
+        world.act(judgement).run();
+        assert!(world.folded.is_parked());
+        world.resume();
+        world.run();
+        assert_eq!(world.state(), end, "{:#?}", world.told);
+        let mut world = disputed();
+        world.resume();
+        world.run();
+        assert_eq!(world.state(), "fulfilling/released");
+        world.act(judgement).run();
+        assert_eq!(world.state(), end, "{:#?}", world.told);
+        check(&world, DISPUTED);
+    }
+}
+
+#[test]
+fn r20_a_dispute_after_the_end_calls_a_person_once() {
+    let mut world = World::new(DISPUTED);
+    world.run();
+    assert_eq!(world.state(), "completed");
+    world.act(Action::Dispute).run();
+    assert!(world.folded.is_parked());
+    world.resume();
+    let before = world.journal.len();
+    world.act(Action::Win).act(Action::Answer).run();
+    assert_eq!((world.state(), world.folded.is_parked()), ("completed", false));
+    assert!(world.journal.len() > before, "what the bank decided is on record");
+    assert_eq!(world.provider.keeps(), 3000);
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use schemas::inventory::Units;
 use schemas::order::{HoldReason, RejectReason, Shortage};
 use schemas::payment::Operation;
-use schemas::saga::Event;
+use schemas::saga::{Event, Verb};
 use schemas::{Command, CommandId, Decider as _, OrderId, Quantity, Text};
 use schemas::{inventory, order, payment, shipping};
 use uuid::Uuid;
@@ -70,6 +70,18 @@ fn reversed() -> Input {
     Input::CaptureReversed { amount: euro(3000) }
 }
 
+fn disputed() -> Input {
+    Input::DisputeOpened { amount: euro(3000) }
+}
+
+fn won() -> Input {
+    Input::DisputeWon { amount: euro(3000) }
+}
+
+fn lost() -> Input {
+    Input::DisputeLost { amount: euro(3000) }
+}
+
 fn refunded() -> Input {
     Input::Refunded { amount: euro(3000) }
 }
@@ -121,6 +133,9 @@ pub(super) fn inputs() -> impl Strategy<Value = Input> {
         DECLINED,
         captured(),
         reversed(),
+        disputed(),
+        won(),
+        lost(),
         Input::CaptureFailed { retryable: true },
         Input::CaptureFailed { retryable: false },
         Input::Voided,
@@ -176,6 +191,12 @@ impl Story {
         if fold(&self.events).decide(&heard).is_ok() {
             self.put(What::Act(act), source);
         }
+    }
+
+    /// A person has looked at it, and has it go on.
+    fn resumed(mut self) -> Self {
+        self.operate(super::verbs::does(Verb::Resume));
+        self
     }
 
     fn put(&mut self, what: What<Input>, source: Uuid) {

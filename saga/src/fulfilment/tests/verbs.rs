@@ -23,7 +23,7 @@ const SILENT: [Who; 5] = [
     Who::Provider,
 ];
 
-fn does(verb: Verb) -> Act {
+pub(super) fn does(verb: Verb) -> Act {
     Act {
         verb,
         step: None,

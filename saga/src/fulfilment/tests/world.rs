@@ -3,10 +3,14 @@
 //! something next is an [`Action`]; a test chooses which one, and so the order of all messages.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write;
+use std::hash::{DefaultHasher, Hasher as _};
 
 use aggregates::{inventory::Inventory, order::Order, payment::Payment, shipping::Shipping};
 use schemas::inventory::{ReserveMode, Units};
 use schemas::order::{CancelReason, HoldReason, Line};
+use schemas::payment::DisputeStatus;
+use schemas::saga::Verb;
 use schemas::shipping::{Scan, Trouble};
 use schemas::{
     Address, Category, Command, CommandId, CustomerId, Decider, EventId, Fact, OrderId, Personal,
@@ -50,6 +54,8 @@ pub(super) struct Scenario {
     pub(super) label_rejected: bool,
     /// Whether the customer's bank may take the money back.
     pub(super) regretful: bool,
+    /// Whether the customer may ask their bank for the money back.
+    pub(super) disputes: bool,
     /// Whether the carrier may lose the parcel.
     pub(super) clumsy: bool,
     /// How often the warehouse does not find a unit, or nothing at all.
@@ -80,6 +86,7 @@ impl Scenario {
         rival: false,
         label_rejected: false,
         regretful: false,
+        disputes: false,
         clumsy: false,
         shorts: 0,
         holds: 0,
@@ -98,13 +105,19 @@ pub(super) enum Action {
     /// The next command for a context is carried out.
     Execute(Category),
     /// It gets lost.
-    Lose(Category),
+    Drop(Category),
     /// The provider answers.
     Answer,
     /// It does what was asked, and its answer gets lost.
     Forget,
     Webhook,
     Reverse,
+    /// The customer asks their bank for the money back.
+    Dispute,
+    /// The bank decides for us.
+    Win,
+    /// It decides for the customer.
+    Lose,
     Expire,
     Pack,
     Short,
@@ -151,10 +164,15 @@ impl Action {
     const fn who(self) -> Who {
         match self {
             Self::Hear | Self::HearAgain => Who::Saga,
-            Self::Execute(category) | Self::Lose(category) => Who::Inbox(category),
-            Self::Answer | Self::Forget | Self::Webhook | Self::Reverse | Self::Expire => {
-                Who::Provider
-            }
+            Self::Execute(category) | Self::Drop(category) => Who::Inbox(category),
+            Self::Answer
+            | Self::Forget
+            | Self::Webhook
+            | Self::Reverse
+            | Self::Dispute
+            | Self::Win
+            | Self::Lose
+            | Self::Expire => Who::Provider,
             Self::Pack | Self::HandOver | Self::Short => Who::Warehouse,
             Self::Hold | Self::Release | Self::Retry => Who::Operator,
             Self::Label | Self::Deliver | Self::LoseParcel => Who::Carrier,
@@ -162,6 +180,16 @@ impl Action {
             Self::Rival => Who::Rival,
             Self::Alarm | Self::Nap => Who::Clock,
         }
+    }
+}
+
+/// Hashes what is written to it.
+struct Fingerprint(DefaultHasher);
+
+impl Write for Fingerprint {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
     }
 }
 
@@ -184,6 +212,8 @@ pub(super) struct World {
     /// What came of it.
     pub(super) folded: Journal<Fulfilment>,
     seconds: i64,
+    /// Whether no time passes but where somebody waits for it.
+    still: bool,
     held_back: BTreeSet<Who>,
     /// Whether a command got lost.
     lossy: bool,
@@ -211,6 +241,7 @@ impl World {
             journal: Vec::new(),
             folded: Journal::default(),
             seconds: 0,
+            still: false,
             held_back: BTreeSet::new(),
             lossy: false,
             told: Vec::new(),
@@ -268,6 +299,48 @@ impl World {
             self.act(*action);
         }
         panic!("it goes on for ever: {:#?}", self.told);
+    }
+
+    /// From here on no time passes but where somebody waits for it: what happens in another order
+    /// then leads to the same.
+    pub(super) fn stand_still(&mut self) -> &mut Self {
+        self.still = true;
+        self
+    }
+
+    /// Everything that can happen next, mishaps as well; that something is heard again is left out.
+    pub(super) fn choices(&self) -> Vec<Action> {
+        let mut choices = self.actions(true);
+        choices.retain(|action| *action != Action::HearAgain);
+        for action in self.actions(false) {
+            if !choices.contains(&action) {
+                choices.push(action);
+            }
+        }
+        choices
+    }
+
+    /// Whether the saga has heard anything.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard > 0
+    }
+
+    /// Whether nobody has anything left to do, and no timer runs.
+    pub(super) fn is_over(&self) -> bool {
+        self.actions(false).is_empty()
+    }
+
+    /// Everything that what happens next depends on, as one number: the way here is left out.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let todo: Vec<_> = self.log[self.heard..].iter().map(|event| &event.fact).collect();
+        let queues = (&self.issued, &self.ledger, &self.calls, todo, self.label_wanted);
+        let world = (&self.order, &self.payment, &self.inventory, &self.shipping, &self.provider);
+        // A webhook's subject goes by how much has been told.
+        let webhook = if self.scenario.webhooks > 0 { self.told.len() % 2 } else { 0 };
+        let rest = (self.scenario, self.seconds, self.lossy, webhook);
+        let mut fingerprint = Fingerprint(DefaultHasher::new());
+        write!(fingerprint, "{queues:?}{world:?}{:?}{rest:?}", self.folded).unwrap();
+        fingerprint.0.finish()
     }
 
     /// From here on `who` does nothing.
@@ -329,10 +402,13 @@ impl World {
             may(expires, Action::Expire);
             let reverses = self.scenario.regretful && self.provider.may_reverse().is_some();
             may(reverses, Action::Reverse);
+            may(self.scenario.disputes && self.provider.may_dispute(), Action::Dispute);
+            may(self.provider.may_judge(), Action::Win);
+            may(self.provider.may_judge(), Action::Lose);
             may(self.scenario.clumsy && self.has_left() && ships(lost()), Action::LoseParcel);
             may(self.scenario.alarms > 0 && self.timer().is_some(), Action::Alarm);
             for category in Category::ALL {
-                may(self.scenario.losses > 0 && self.may_lose(category), Action::Lose(category));
+                may(self.scenario.losses > 0 && self.may_lose(category), Action::Drop(category));
             }
             may(self.heard > 0, Action::HearAgain);
         }
@@ -348,7 +424,7 @@ impl World {
     }
 
     pub(super) fn act(&mut self, action: Action) -> &mut Self {
-        self.seconds += 1;
+        self.seconds += i64::from(!self.still);
         self.told.push(format!("{action:?}"));
         match action {
             Action::Hear => {
@@ -363,7 +439,7 @@ impl World {
                 assert_eq!(self.journal.len(), before, "heard twice, written twice");
             }
             Action::Execute(category) => self.execute(category),
-            Action::Lose(category) => {
+            Action::Drop(category) => {
                 self.scenario.losses -= 1;
                 self.lossy = true;
                 self.issued.entry(category).or_default().pop_front();
@@ -391,7 +467,8 @@ impl World {
             Action::HandOver => {
                 // I3
                 let free = self.scenario.price_cents == 0;
-                let paid = self.provider.keeps() > 0 || self.provider.reversed;
+                let disputed = self.provider.dispute.is_some();
+                let paid = self.provider.keeps() > 0 || self.provider.reversed || disputed;
                 assert!(free || paid, "handed over before it was paid");
                 self.shipping(&shipping::Command::HandOver);
             }
@@ -401,7 +478,10 @@ impl World {
             | Action::Confirm
             | Action::Refuse
             | Action::Replace
-            | Action::Reverse => self.customer(action),
+            | Action::Reverse
+            | Action::Dispute
+            | Action::Win
+            | Action::Lose => self.customer(action),
             Action::Hold | Action::Release | Action::Retry | Action::Short | Action::Expire => {
                 self.hinder(action);
             }
@@ -422,6 +502,16 @@ impl World {
             Action::Reverse => {
                 let op = self.provider.may_reverse().unwrap();
                 let look = self.provider.reverse(op);
+                self.calls.push_back(look);
+            }
+            Action::Dispute => {
+                let look = self.provider.open_dispute();
+                self.calls.push_back(look);
+            }
+            Action::Win | Action::Lose => {
+                let won = action == Action::Win;
+                let says = if won { DisputeStatus::Won } else { DisputeStatus::Lost };
+                let look = self.provider.judge(says);
                 self.calls.push_back(look);
             }
             Action::Cancel => {
@@ -537,6 +627,12 @@ impl World {
         self
     }
 
+    /// A person has looked at it, and has it go on.
+    pub(super) fn resume(&mut self) -> &mut Self {
+        self.operate(super::verbs::does(Verb::Resume)).unwrap();
+        self
+    }
+
     /// A person does something about it, if they may.
     pub(super) fn operate(&mut self, act: Act) -> Result<(), Refusal> {
         self.seconds += 1;
@@ -635,12 +731,14 @@ impl World {
     fn record(&mut self, stream: StreamId, fact: Fact) {
         self.told.push(word(&fact));
         let position = i64::try_from(self.log.len()).unwrap() + 1;
+        let nth = self.log.iter().filter(|event| event.stream == stream).count();
         self.log.push(Recorded {
             position,
             stream,
             version: position,
             event_type: String::new(),
-            event_id: EventId::derive(self.id.uuid(), &position.to_string()),
+            // Of its place in its stream, so that it does not matter what happened elsewhere.
+            event_id: EventId::derive(stream.id, &nth.to_string()),
             command_id: CommandId::new(Uuid::nil()),
             correlation_id: self.id.uuid(),
             causation_id: Uuid::nil(),

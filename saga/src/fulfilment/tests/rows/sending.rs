@@ -226,6 +226,71 @@ fn row_43_three_declines_are_the_end_of_it() {
         .then_waiting("fulfilling/picking", &["wait dunning no more", "send release_order"]);
 }
 
+const HELD_BACK: [&str; 3] = ["send hold_fulfilment", "send hold_order", "park: dispute"];
+
+#[test]
+fn row_44_what_is_disputed_stays_here_and_a_person_looks() {
+    let dispute = HoldReason::Dispute;
+    let story = released().when(disputed()).then("fulfilling/released", &HELD_BACK);
+    let command = order::Command::Hold { reason: dispute };
+    assert_eq!(*story.sent("hold_order"), Command::Order { id: id(), command });
+    story
+        .clone()
+        .when(held(dispute))
+        .then("fulfilling/released", &["defer"])
+        .resumed()
+        .then("fulfilling/released", &["act: resume", "resume"])
+        .when(won())
+        .then("fulfilling/released", &["send release_order"])
+        .when(let_go(dispute))
+        .then("fulfilling/released", &["send resume_fulfilment"])
+        .when(handed_over())
+        .then("fulfilling/shipped", &["send record_shipment"]);
+    // The bank decides for the customer.
+    story
+        .clone()
+        .resumed()
+        .when(lost())
+        .then("fulfilling/released", &["send record_refund", "send request_cancellation"])
+        .when(CANCEL)
+        .then("cancelling", &["undo cancel_fulfilment"])
+        .when(handed_over())
+        .then(
+            "fulfilling/shipped",
+            &["send reject_cancellation", "send record_shipment", "park: money_reversed"],
+        );
+    // Somebody takes the risk.
+    story
+        .resumed()
+        .when(let_go(dispute))
+        .then("fulfilling/released", &["send resume_fulfilment"])
+        .when(handed_over())
+        .then("fulfilling/shipped", &["send record_shipment"]);
+    // It waited already.
+    released()
+        .when(held(HoldReason::Fraud))
+        .when(disputed())
+        .then("fulfilling/released", &["send hold_order", "park: dispute"]);
+    // As long as anything is disputed it waits.
+    released()
+        .when(disputed())
+        .when(disputed())
+        .resumed()
+        .resumed()
+        .when(won())
+        .then("fulfilling/released", &[]);
+}
+
+#[test]
+fn row_59_what_is_disputed_and_has_left_calls_a_person() {
+    for story in [shipped(), completed()] {
+        let state = fold(&story.events).state().name();
+        let story = story.when(disputed()).then(state, &["park: money_reversed"]).resumed();
+        story.clone().when(won()).then(state, &[]);
+        story.when(lost()).then(state, &["send record_refund"]);
+    }
+}
+
 #[test]
 fn row_f3_what_is_not_on_the_shelf_is_neither_held_nor_paid_for() {
     let story = picking()

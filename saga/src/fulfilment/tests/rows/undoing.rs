@@ -114,3 +114,30 @@ fn row_59_money_that_is_gone_after_the_end_calls_a_person() {
 fn row_60_a_completed_order_is_not_cancelled() {
     completed().when(CANCEL).then("completed", &["send reject_cancellation"]);
 }
+
+#[test]
+fn row_52_money_that_a_bank_has_is_neither_ours_nor_given_back_until_it_decides() {
+    let story = released().when(CANCEL).when(disputed()).then("cancelling", &[]);
+    let story = story.when(Input::FulfilmentCancelled).then("unwinding", &UNDO);
+    // The payment has nothing to give back.
+    let settled = story.clone().when(Input::Voided).when(Input::StockReleased);
+    settled
+        .then("finalising", &["send mark_cancelled"])
+        .when(Input::OrderCancelled)
+        .when(won())
+        .then("cancelled", &["undo return_money 2/1"])
+        .when(refunded())
+        .then("cancelled", &["send record_refund"]);
+    // The bank decides for us meanwhile: that goes back.
+    story
+        .when(Input::StockReleased)
+        .when(won())
+        .then("unwinding", &[])
+        .when(refunded())
+        .then("finalising", &["send record_refund", "send mark_cancelled"]);
+}
+
+#[test]
+fn row_59_a_dispute_of_what_was_given_back_calls_a_person() {
+    cancelled().when(disputed()).then("cancelled", &["park: money_reversed"]);
+}
