@@ -35,5 +35,6 @@ mod story;
 mod strangers;
 mod streams;
 mod tokens;
+mod traces;
 mod trouble;
 mod world;

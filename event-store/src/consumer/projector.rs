@@ -8,6 +8,7 @@ use std::time::Duration;
 use schemas::{Position, Recorded};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use trace::{Kind, Span};
 use uuid::Uuid;
 
 use super::batch::Batch;
@@ -198,6 +199,7 @@ impl<P: Projector> Worker<'_, P> {
             self.passed = last.position; // The checkpoint follows, see `pass`.
             return Ok(());
         }
+        let _span = self.span(&ours);
         let batch = Batch::new(self.store.pool(), &self.lease, last.position);
         if ours.iter().any(|event| self.parked.contains(&event.stream.id)) {
             self.parked = self.hold_back(held, batch, &ours).await?;
@@ -206,6 +208,15 @@ impl<P: Projector> Worker<'_, P> {
         }
         self.moved(last.position);
         Ok(())
+    }
+
+    /// The span of a batch, of every trace that is in it.
+    fn span(&self, batch: &[Arc<Recorded>]) -> Span {
+        let causes = batch.iter().map(|event| event.traceparent.as_deref());
+        let mut span = Span::heard(Kind::Consumer, || self.lease.consumer.clone(), causes);
+        span.set("messaging.system", "nats");
+        span.set("messaging.batch.message_count", i64::try_from(batch.len()).unwrap_or(i64::MAX));
+        span
     }
 
     /// Notes that the checkpoint has moved.
