@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_resilience_circuitbreaker::{CircuitBreakerError, CircuitBreakerLayer};
+use trace::{Kind, Span};
 
 use crate::outcome::{self, Outcome};
 use crate::{Config, ConfigError, Limits};
@@ -112,6 +113,7 @@ enum Failed {
 /// A way to one other side, with its circuit breaker.
 #[derive(Debug)]
 pub(crate) struct Outbound {
+    name: &'static str,
     base: Url,
     client: Client,
     wire: BoxCloneSyncService<reqwest::Request, Reply, CircuitBreakerError<reqwest::Error>>,
@@ -144,7 +146,7 @@ impl Outbound {
         let sender = client.clone();
         let wire = service_fn(move |request| exchange(sender.clone(), request));
         let wire = BoxCloneSyncService::new(breaker.layer(wire));
-        Ok(Self { base, client, wire, limits: config.limits })
+        Ok(Self { name, base, client, wire, limits: config.limits })
     }
 
     /// Puts a question until there is an answer, a bounded number of times, under the same key.
@@ -176,7 +178,23 @@ impl Outbound {
     }
 
     async fn attempt(&self, question: &Question) -> Result<Outcome<Value>, Failed> {
-        let request = self.request(question)?;
+        let name = || format!("{} {}", question.method, question.operation);
+        let mut span = Span::child(Kind::Client, name, None);
+        span.set("http.request.method", question.method.to_string());
+        span.set("peer.service", self.name);
+        let outcome = self.attempt_within(question, &mut span).await;
+        if let Err(Failed::Transient(why) | Failed::Unknown(why)) = &outcome {
+            span.failed(|| why.clone());
+        }
+        outcome
+    }
+
+    async fn attempt_within(
+        &self,
+        question: &Question,
+        span: &mut Span,
+    ) -> Result<Outcome<Value>, Failed> {
+        let request = self.request(question, span.traceparent())?;
         let started = Instant::now();
         let sent = self.wire.clone().oneshot(request).await;
         let (operation, key) = (question.operation, question.key.as_deref());
@@ -200,6 +218,7 @@ impl Outbound {
         };
         let (status, request_id) = (reply.status.as_u16(), reply.request_id.as_deref());
         tracing::debug!(operation, key, request_id, latency_ms, status, "a call was answered");
+        span.set("http.response.status_code", i64::from(status));
         match (question.read)(reply.status, &reply.body) {
             Outcome::Transient(why) => Err(Failed::Transient(why)),
             Outcome::Unknown(why) => Err(Failed::Unknown(why)),
@@ -207,7 +226,11 @@ impl Outbound {
         }
     }
 
-    fn request(&self, question: &Question) -> Result<reqwest::Request, Failed> {
+    fn request(
+        &self,
+        question: &Question,
+        traceparent: Option<String>,
+    ) -> Result<reqwest::Request, Failed> {
         let mut url = self.base.clone();
         if !question.path.is_empty()
             && let Ok(mut segments) = url.path_segments_mut()
@@ -220,6 +243,9 @@ impl Outbound {
         }
         if let Some(key) = &question.key {
             request = request.header("idempotency-key", key);
+        }
+        if let Some(traceparent) = traceparent {
+            request = request.header("traceparent", traceparent);
         }
         for (name, value) in &question.headers {
             request = request.header(*name, value);

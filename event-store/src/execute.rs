@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use schemas::{Decider, Encoded, Event as _, Refusal as _, StreamId};
 use tokio::time::sleep;
+use trace::{Kind, Span};
 
 use crate::batch::replay;
 use crate::cache::Known;
@@ -52,7 +53,7 @@ impl Store {
         command: &D::Command,
         meta: &Meta,
     ) -> Result<Done, ExecuteError> {
-        self.repeat::<D>(Source::Memory, streams, command, meta).await
+        self.traced::<D>(Source::Memory, streams, command, meta).await
     }
 
     /// The same where the first stream should not exist yet: decides without looking for it, and
@@ -66,7 +67,35 @@ impl Store {
         command: &D::Command,
         meta: &Meta,
     ) -> Result<Done, ExecuteError> {
-        self.repeat::<D>(Source::New, streams, command, meta).await
+        self.traced::<D>(Source::New, streams, command, meta).await
+    }
+
+    /// Measures it, and has the events name the span that they came from.
+    async fn traced<D: Decider>(
+        &self,
+        source: Source,
+        streams: &[StreamId],
+        command: &D::Command,
+        meta: &Meta,
+    ) -> Result<Done, ExecuteError> {
+        let name = || format!("execute {}", D::NAME);
+        let mut span = Span::child(Kind::Internal, name, meta.traceparent.as_deref());
+        let traced = span
+            .traceparent()
+            .map(|traceparent| Box::new(Meta { traceparent: Some(traceparent), ..meta.clone() }));
+        let meta = traced.as_deref().unwrap_or(meta);
+        let done = self.repeat::<D>(source, streams, command, meta).await;
+        if span.is_on() {
+            span.set("waybill.command_id", meta.command_id.to_string());
+            match &done {
+                Ok(done) => span.set("waybill.position", done.position),
+                Err(ExecuteError::Refused { refused, .. }) => {
+                    span.set("waybill.refused", refused.code.clone());
+                }
+                Err(error) => span.failed(|| error.to_string()),
+            }
+        }
+        done
     }
 
     async fn repeat<D: Decider>(

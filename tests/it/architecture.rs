@@ -7,14 +7,15 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Who may import whom, within the workspace. `waybill` may import everything.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("schemas", &[]),
     ("aggregates", &["schemas"]),
-    ("event-store", &["schemas"]),
-    ("web", &[]),
+    ("event-store", &["schemas", "trace"]),
+    ("trace", &[]),
+    ("web", &["trace"]),
     ("projections", &["schemas", "event-store"]),
     ("saga", &["schemas", "event-store"]),
-    ("adapters", &["schemas", "aggregates", "event-store"]),
+    ("adapters", &["schemas", "aggregates", "event-store", "trace"]),
     ("sandbox", &[]),
     ("command-api", &["schemas", "aggregates", "event-store", "saga", "web"]),
     ("query-api", &["schemas", "aggregates", "event-store", "projections", "saga", "web"]),

@@ -36,5 +36,6 @@ mod story;
 mod strangers;
 mod streams;
 mod tokens;
+mod traces;
 mod trouble;
 mod world;

@@ -20,6 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
 use crate::supervisor::{Stage, Supervisor};
+use crate::telemetry;
 
 /// The longest look at everything; then the numbers are told as they are.
 const LOOK_MAX: Duration = Duration::from_secs(2);
@@ -56,8 +57,9 @@ struct Sources {
 }
 
 impl Metrics {
-    /// Starts counting, and the task that keeps the counts small.
+    /// Starts counting, and the task that keeps the counts small; and spans, where they are wanted.
     pub(crate) fn start(supervisor: &mut Supervisor) -> anyhow::Result<Self> {
+        telemetry::trace(supervisor)?;
         let recorder = if let Some(recorder) = RECORDER.get() {
             recorder.clone()
         } else {
@@ -72,6 +74,7 @@ impl Metrics {
         web::describe_metrics();
         projections::describe_metrics();
         saga::describe_metrics();
+        telemetry::describe_metrics();
         describe_gauge!(BUILD_INFO, "Which release this is; always 1");
         describe_gauge!(LOG_REACHABLE, "Whether the log could be read just now: 1 or 0");
         describe_gauge!(SAGAS_PARKED, Unit::Count, "Sagas that wait for a person");

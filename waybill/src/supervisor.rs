@@ -28,11 +28,14 @@ pub(crate) enum Stage {
     Support,
     /// Writes to the log: empties its queue.
     Writer,
+    /// Sends on what the others left to be told.
+    Telemetry,
 }
 
 impl Stage {
     /// In the order of stopping.
-    const ALL: [Self; 4] = [Self::Http, Self::Consumer, Self::Support, Self::Writer];
+    const ALL: [Self; 5] =
+        [Self::Http, Self::Consumer, Self::Support, Self::Writer, Self::Telemetry];
 }
 
 /// The signals that ask the process to stop: TERM, INT and HUP.

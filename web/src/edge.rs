@@ -14,10 +14,13 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use trace::{Kind, Span};
 use uuid::Uuid;
 
 use crate::gate::{Gate, Guards};
-use crate::request::{RequestContext, X_REQUEST_ID, given_request_id, given_traceparent};
+use crate::request::{
+    RequestContext, TRACERESPONSE, X_REQUEST_ID, given_request_id, given_traceparent,
+};
 use crate::{Problem, Routes, health, limits, metrics, openapi};
 
 /// Where new ids come from.
@@ -122,11 +125,16 @@ async fn observed(State(new_id): State<NewId>, mut request: Request, next: Next)
     let headers = request.headers();
     let request_id =
         given_request_id(headers).unwrap_or_else(|| format!("req_{}", new_id().as_simple()).into());
-    let traceparent = given_traceparent(headers);
+    let given = given_traceparent(headers);
+    let route = path.as_ref().map_or("(none)", MatchedPath::as_str);
+    let mut span = begin(&method, route, given.as_deref(), &request_id);
+    let here = span.traceparent();
+    let traceparent = here.as_deref().map(Into::into).or(given);
     let context = RequestContext { request_id: request_id.clone(), traceparent };
     request.extensions_mut().insert(context);
 
-    let mut response = AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(
+    let work = span.around(next.run(request));
+    let mut response = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(
         // The panic hook has written what and where.
         |_| {
             let detail = "the fault is ours; it is logged";
@@ -141,22 +149,49 @@ async fn observed(State(new_id): State<NewId>, mut request: Request, next: Next)
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
-    let path = path.as_ref().map_or("(none)", MatchedPath::as_str);
-    let took = started.elapsed();
-    metrics::answered(&method, path, response.status(), took);
-    log(&method, path, response.status(), took, &request_id);
+    if let Some(Ok(value)) = here.map(HeaderValue::try_from) {
+        response.headers_mut().insert(TRACERESPONSE, value);
+    }
+    let (status, took) = (response.status(), started.elapsed());
+    span.set("http.response.status_code", i64::from(status.as_u16()));
+    if status.is_server_error() {
+        span.failed(|| status.to_string());
+    }
+    metrics::answered(&method, route, status, took);
+    log(&method, route, status, took, &request_id, span.trace_id().as_deref());
     response
+}
+
+/// The span of a request. Whoever only asks how the service is leaves none.
+fn begin(method: &Method, route: &str, given: Option<&str>, request_id: &str) -> Span {
+    if !route.starts_with("/v1/") {
+        return Span::none();
+    }
+    let mut span = Span::child(Kind::Server, || format!("{method} {route}"), given);
+    if span.is_on() {
+        span.set("http.request.method", method.to_string());
+        span.set("http.route", route.to_owned());
+        span.set("waybill.request_id", request_id.to_owned());
+    }
+    span
 }
 
 /// One line for each request: our faults as warnings, refusals as information, the rest for
 /// whoever looks closely.
-fn log(method: &Method, path: &str, status: StatusCode, took: Duration, request_id: &str) {
+fn log(
+    method: &Method,
+    path: &str,
+    status: StatusCode,
+    took: Duration,
+    request_id: &str,
+    trace_id: Option<&str>,
+) {
     let latency_ms = || u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
                 target: "web::request",
-                %method, path, status = status.as_u16(), latency_ms = latency_ms(), request_id,
+                %method, path, status = status.as_u16(), latency_ms = latency_ms(), request_id, trace_id,
                 "answered {method} {path} with {}", status.as_u16()
             )
         };

@@ -10,6 +10,7 @@ use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use trace::{Kind, Span};
 use uuid::Uuid;
 
 use super::batch::{Batch, Moved};
@@ -204,6 +205,7 @@ impl<P: Projector> Worker<'_, P> {
             self.passed = last.position; // The checkpoint follows, see `pass`.
             return Ok(());
         }
+        let _span = self.span(&ours);
         let (pool, connection) = (self.store.pool(), self.connection.take());
         let batch = Batch::new(pool, &self.lease, connection, last.position);
         let moved = if ours.iter().any(|event| self.parked.contains(&event.stream.id)) {
@@ -216,6 +218,15 @@ impl<P: Projector> Worker<'_, P> {
         self.keep(moved);
         self.moved(last.position);
         Ok(())
+    }
+
+    /// The span of a batch, of every trace that is in it.
+    fn span(&self, batch: &[Arc<Recorded>]) -> Span {
+        let causes = batch.iter().map(|event| event.traceparent.as_deref());
+        let mut span = Span::heard(Kind::Consumer, || self.lease.consumer.clone(), causes);
+        span.set("messaging.system", "nats");
+        span.set("messaging.batch.message_count", i64::try_from(batch.len()).unwrap_or(i64::MAX));
+        span
     }
 
     /// Notes that the checkpoint has moved.

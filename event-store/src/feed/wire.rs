@@ -10,6 +10,7 @@ use schemas::{
     Category, CommandId, EventId, Fact, Position, Recorded, StreamId, Timestamp, Version,
 };
 use sqlx::PgConnection;
+use trace::{Kind, Span};
 use uuid::Uuid;
 
 /// JetStream drops a message whose id it has seen lately.
@@ -156,6 +157,15 @@ impl Raw {
     /// Where it is published.
     pub(crate) fn subject(&self, log: &str) -> String {
         format!("evt.{log}.{}", self.event_type)
+    }
+
+    /// The span of its way to JetStream.
+    pub(crate) fn span(&self) -> Span {
+        let name = || format!("publish {}", self.event_type);
+        let mut span = Span::heard(Kind::Producer, name, [self.traceparent.as_deref()]);
+        span.set("messaging.system", "nats");
+        span.set("waybill.position", self.position);
+        span
     }
 
     /// Everything but the payload. What a header cannot hold is left out: whoever misses it

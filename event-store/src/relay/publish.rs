@@ -8,6 +8,7 @@ use async_nats::jetstream::context::{GetStreamErrorKind, PublishAckFuture, Publi
 use async_nats::jetstream::{self, stream};
 use async_nats::{HeaderMap, client};
 use schemas::Position;
+use trace::Span;
 use uuid::Uuid;
 
 use crate::feed::wire::{self, Raw};
@@ -99,6 +100,8 @@ pub(super) struct Publisher {
 struct Waiting {
     row: Raw,
     word: Word,
+    /// Ends with JetStream's word.
+    _span: Span,
 }
 
 /// What JetStream is to say of an event.
@@ -259,10 +262,11 @@ impl Publisher {
     async fn send_all(&mut self, rows: Vec<Raw>) -> Result<(), PublishError> {
         let last = rows.len().saturating_sub(1);
         for (at, row) in rows.into_iter().enumerate() {
+            let span = row.span();
             let word = self.send(&row, at == last).await?;
             let taken = u64::from(!matches!(word, Word::Never));
             self.tip_ahead = self.tip_ahead.map(|tip| tip + taken);
-            self.waiting.push_back(Waiting { row, word });
+            self.waiting.push_back(Waiting { row, word, _span: span });
         }
         Ok(())
     }

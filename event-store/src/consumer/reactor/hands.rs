@@ -8,6 +8,7 @@ use schemas::{Position, Recorded};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use trace::{Kind, Span};
 use uuid::Uuid;
 
 use crate::Store;
@@ -87,7 +88,7 @@ impl<'a, R: Reactor> Hands<'a, R> {
         loop {
             let slot = self.slots.acquire().await;
             let Ok(slot) = slot else { return Err(Stop::Ended(Outcome::Dropped)) };
-            let result = self.reactor.react(event).await;
+            let result = self.react(event).await;
             drop(slot);
             let wait = match result {
                 Ok(()) => {
@@ -112,6 +113,22 @@ impl<'a, R: Reactor> Hands<'a, R> {
                 return Err(Stop::Ended(Outcome::Dropped));
             }
         }
+    }
+
+    /// Has the reactor act on an event, and measures it where somebody collects spans.
+    async fn react(&self, event: &Recorded) -> Result<(), Fault> {
+        let name = || format!("{} {}", self.reactor.name(), event.event_type);
+        let mut span = Span::heard(Kind::Consumer, name, [event.traceparent.as_deref()]);
+        if !span.is_on() {
+            return self.reactor.react(event).await;
+        }
+        span.set("messaging.system", "nats");
+        span.set("waybill.position", event.position);
+        let result = span.around(Box::pin(self.reactor.react(event))).await;
+        if let Err(fault) = &result {
+            span.failed(|| fault.to_string());
+        }
+        result
     }
 
     /// Acts on everything that waits behind a parked key, in order, until one of it is poison
