@@ -20,6 +20,7 @@
 //! `Reactor` that joins them; 3. a line above.
 
 mod config;
+mod metrics;
 mod operators;
 mod outbound;
 mod outcome;
@@ -31,6 +32,7 @@ mod shipping;
 mod world;
 
 pub use config::{Config, ConfigError, Limits};
+pub use metrics::{PAYMENT_SECONDS, PAYMENT_SECONDS_BUCKETS, describe_metrics};
 pub use operators::Operators;
 pub use outcome::{Outcome, Rejection};
 pub use payment::{PaymentFinder, Payments};

@@ -10,11 +10,11 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer as _, ServiceExt as _, service_fn};
-use tower_resilience_circuitbreaker::{CircuitBreakerError, CircuitBreakerLayer};
+use tower_resilience_circuitbreaker::{CircuitBreakerError, CircuitBreakerLayer, CircuitState};
 use trace::{Kind, Span};
 
 use crate::outcome::{self, Outcome};
-use crate::{Config, ConfigError, Limits};
+use crate::{Config, ConfigError, Limits, metrics};
 
 #[cfg(test)]
 mod tests;
@@ -140,9 +140,11 @@ impl Outbound {
             .failure_classifier(is_failure)
             .on_state_transition(move |from, to| {
                 tracing::warn!(adapter = name, ?from, ?to, "the circuit breaker turned");
+                metrics::breaker(name, matches!(to, CircuitState::Open));
             })
             .build()
             .map_err(|error| ConfigError::Breaker(error.to_string()))?;
+        metrics::breaker(name, false);
         let sender = client.clone();
         let wire = service_fn(move |request| exchange(sender.clone(), request));
         let wire = BoxCloneSyncService::new(breaker.layer(wire));

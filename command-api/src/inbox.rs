@@ -6,7 +6,7 @@ use aggregates::payment::Payment;
 use aggregates::shipping::Shipping;
 use event_store::{AppendError, Error, ExecuteError, Fault, Meta, Reactor, Store};
 use schemas::{
-    Category, Clock, Command, Fact, Position, Recorded, inventory, payment, saga, shipping,
+    Category, Clock, Command, Fact, Position, Recorded, actor, inventory, payment, saga, shipping,
 };
 use uuid::Uuid;
 
@@ -97,7 +97,7 @@ impl Reactor for Inbox {
             correlation_id: event.correlation_id,
             causation_id: event.event_id.uuid(),
             occurred_at: self.clock.now(),
-            actor: "saga".to_owned(),
+            actor: actor::SAGA.to_owned(),
             traceparent: event.traceparent.clone(),
             expected: None,
             keep_refusal: false,

@@ -14,6 +14,7 @@ mod examples;
 mod execute;
 mod inbox;
 mod inventory;
+mod metrics;
 mod order;
 mod parked;
 mod payment;
@@ -32,10 +33,11 @@ use serde_json::Value;
 use web::{Edge, Gate, Operation, Routes};
 
 pub use inbox::Inbox;
+pub use metrics::{ORDER_VALUE, ORDER_VALUE_BUCKETS, describe_metrics};
 pub use payment::FindPayment;
 
 use execute::Api;
-pub use order::IMPORT;
+pub use order::{IMPORT, PRICES};
 
 /// What the command API needs.
 #[derive(Clone)]

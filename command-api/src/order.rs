@@ -18,6 +18,8 @@ use crate::post::Post;
 
 /// What callers may be granted who know better when an order was placed.
 pub const IMPORT: &str = "orders:import";
+/// The scope of customers' tokens that are kept by somebody who looks up what things cost.
+pub const PRICES: &str = "prices:write";
 
 const WRITE: Access = Access::Customers("orders:write");
 
@@ -160,6 +162,7 @@ async fn place(
     LargeJson(body): LargeJson<Place>,
 ) -> Result<Answer<Placed>, Problem> {
     for_oneself(&asked.caller, body.customer)?;
+    priced(&asked.caller)?;
     let placed_at = placed_at(body.placed_at, &asked.caller, api.clock().now())?;
     let order = OrderId::derive(asked.command_id.uuid(), "order");
     let meta = asked.meta(&body, order.uuid(), placed_at)?;
@@ -169,6 +172,9 @@ async fn place(
     let command = Command::Place { customer, lines, shipping_address, payment_method, placed_at };
     let done = api.store().create::<Order>(&[order.stream()], &command, &meta).await;
     let done = done.map_err(|error| problem(error, &|code| pointer(code, &command)))?;
+    if let Some(Totals { grand, .. }) = totals.as_ref().filter(|_| !done.replayed) {
+        crate::metrics::ordered(*grand);
+    }
     let links = Links::new(order);
     let placed = Placed {
         id: order,
@@ -195,6 +201,21 @@ fn for_oneself(caller: &Caller, customer: CustomerId) -> Result<(), Problem> {
     ))
 }
 
+/// Whoever places an order says what it costs. That is not a customer's to say, unless their token
+/// is kept by somebody who is trusted to look prices up.
+fn priced(caller: &Caller) -> Result<(), Problem> {
+    if !caller.is_customer() || caller.may(PRICES) {
+        return Ok(());
+    }
+    let detail = "customers do not name prices: have the shop place the order, or grant \
+                  prices:write to tokens that it keeps for them";
+    Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).with_error(
+        "#/lines",
+        "forbidden",
+        "their prices are for the shop to name",
+    ))
+}
+
 /// When the order was placed: now, unless a trusted caller knows better.
 fn placed_at(
     given: Option<Timestamp>,
@@ -203,7 +224,7 @@ fn placed_at(
 ) -> Result<Timestamp, Problem> {
     match given {
         None => Ok(now),
-        Some(_) if !caller.may(IMPORT) => Err(Problem::new(
+        Some(_) if caller.is_customer() || !caller.may(IMPORT) => Err(Problem::new(
             StatusCode::FORBIDDEN,
             "forbidden",
             "only who is granted orders:import may say when an order was placed",

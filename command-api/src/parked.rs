@@ -11,9 +11,10 @@ use schemas::Text;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
-use web::{Access, Json, Operation, PathId, Problem, Routes};
+use web::{Access, Caller, Json, Operation, PathId, Problem, Routes};
 
 use crate::execute::{Api, NOWHERE, problem};
+use crate::post::actor;
 
 /// Streams a second that are tried again, unless another rate is asked for.
 const RATE_DEFAULT: u16 = 10;
@@ -24,11 +25,11 @@ const CAUSE: &str = "00c0ffee00c0ffee";
 pub(crate) fn routes() -> Routes<Api> {
     let about = |dry_run| json!({ "streams": 3, "events": 7, "dry_run": dry_run });
     let retried = operation("retry", "retryParked", "Try parked streams again")
-        .body::<Asked>(json!({ "actor": "Ada", "reason": "deployed 1.2", "rate": 10 }))
+        .body::<Asked>(json!({ "reason": "deployed 1.2", "rate": 10 }))
         .answers::<Answer>(200, "So much it would be about.", &[], about(true))
         .answers::<Answer>(202, "The workers take them up again.", &[], about(false));
     let dropped = operation("drop", "dropParked", "Leave the events of parked streams out")
-        .body::<Asked>(json!({ "actor": "Ada", "reason": "nobody needs them" }))
+        .body::<Asked>(json!({ "reason": "nobody needs them" }))
         .answers::<Answer>(200, "They are left out, or would be.", &[], about(false));
     Routes::new().route(retried, retry).route(dropped, drop)
 }
@@ -39,11 +40,10 @@ fn operation(verb: &str, id: &'static str, summary: &'static str) -> Operation {
         .path::<Fingerprint>("fingerprint", CAUSE)
 }
 
-/// Which of the cause's streams, who says so, and why.
+/// Which of the cause's streams, and why. Who says so is whose token it is.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
-    actor: Text,
     reason: Text,
     /// Only this consumer's.
     consumer: Option<Text>,
@@ -66,6 +66,7 @@ struct Answer {
 
 async fn retry(
     State(api): State<Api>,
+    caller: Caller,
     PathId(fingerprint): PathId<Fingerprint>,
     Json(asked): Json<Asked>,
 ) -> Result<Response, Problem> {
@@ -74,11 +75,12 @@ async fn retry(
         let detail = format!("from 1 to {RATE_MAX} streams a second");
         return Err(Problem::invalid_field("#/rate", "out_of_range", detail));
     }
-    act(&api, fingerprint, asked, Action::Retry { rate }).await
+    act(&api, &caller, fingerprint, asked, Action::Retry { rate }).await
 }
 
 async fn drop(
     State(api): State<Api>,
+    caller: Caller,
     PathId(fingerprint): PathId<Fingerprint>,
     Json(asked): Json<Asked>,
 ) -> Result<Response, Problem> {
@@ -86,18 +88,19 @@ async fn drop(
         let detail = "events are dropped at once";
         return Err(Problem::invalid_field("#/rate", "not_allowed", detail));
     }
-    act(&api, fingerprint, asked, Action::Drop).await
+    act(&api, &caller, fingerprint, asked, Action::Drop).await
 }
 
 async fn act(
     api: &Api,
+    caller: &Caller,
     fingerprint: Fingerprint,
-    Asked { actor, reason, consumer, key, dry_run, .. }: Asked,
+    Asked { reason, consumer, key, dry_run, .. }: Asked,
     action: Action,
 ) -> Result<Response, Problem> {
     let consumer = consumer.map(|name| name.as_str().to_owned());
     let selection = Selection { fingerprint, consumer, key };
-    let by = By { actor: actor.as_str().into(), reason: reason.as_str().into() };
+    let by = By { actor: actor(caller)?.to_owned(), reason: reason.as_str().to_owned() };
     let extent = parked::act(api.store().pool(), &selection, action, &by, dry_run).await;
     let Extent { streams, events } = extent.map_err(|error| problem(error.into(), NOWHERE))?;
     if streams == 0 {

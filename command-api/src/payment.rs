@@ -10,7 +10,7 @@ use axum::http::HeaderMap;
 use event_store::Meta;
 use schemars::JsonSchema;
 use schemas::payment::{Command, ProviderStatus};
-use schemas::{CommandId, OrderId, PaymentId, Text, Version};
+use schemas::{CommandId, OrderId, PaymentId, Text, Version, actor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::{Uuid, uuid};
@@ -277,7 +277,7 @@ async fn notice(
         correlation_id: conversation,
         causation_id: command_id.uuid(),
         occurred_at: now,
-        actor: "payment-adapter".to_owned(),
+        actor: actor::PAYMENT_ADAPTER.to_owned(),
         traceparent: context.traceparent.as_deref().map(str::to_owned),
         expected: None,
         keep_refusal: false,

@@ -1,9 +1,10 @@
 //! What every POST brings besides its body: who asks, under which key, of which version.
 
 use axum::extract::{FromRequestParts, MatchedPath};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use event_store::Meta;
-use schemas::{CommandId, Timestamp, Version};
+use schemas::{CommandId, Timestamp, Version, actor};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::{Uuid, uuid};
@@ -60,7 +61,7 @@ impl Post {
         correlation_id: Uuid,
         occurred_at: Timestamp,
     ) -> Result<Meta, Problem> {
-        let actor = if self.caller.is_customer() { "customer" } else { &**self.caller.principal() };
+        let actor = actor(&self.caller)?;
         Ok(Meta {
             command_id: self.command_id,
             request_hash: request_hash(&self.route, body)
@@ -74,6 +75,23 @@ impl Post {
             keep_refusal: true,
         })
     }
+}
+
+/// Under what name the log keeps who asked. Whoever is named as the platform itself is would leave
+/// traces that tell nothing.
+///
+/// # Errors
+/// 403 where that is who they are.
+pub(crate) fn actor(caller: &Caller) -> Result<&str, Problem> {
+    if caller.is_customer() {
+        return Ok(actor::CUSTOMER);
+    }
+    let name = &**caller.principal();
+    if actor::is_reserved(name) {
+        let detail = "the sub of the token is a name that the platform itself goes by";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
+    }
+    Ok(name)
 }
 
 /// SHA-256 of what is asked, and where.
@@ -91,6 +109,16 @@ pub(crate) fn request_hash(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_goes_by_a_name_of_the_platform() {
+        let named = |name, customer| actor(&Caller::new(name, customer, &[])).map(str::to_owned);
+        assert_eq!(named("ada", None).unwrap(), "ada");
+        assert_eq!(named("saga", Some("usr_7")).unwrap(), actor::CUSTOMER);
+        for name in [actor::SAGA, actor::PAYMENT_ADAPTER, "saga/order-fulfilment", "System"] {
+            assert_eq!(named(name, None).unwrap_err().status(), 403, "{name}");
+        }
+    }
 
     #[test]
     fn another_route_or_body_is_another_request() {

@@ -53,7 +53,7 @@ fn operation(verb: Verb) -> Operation {
 
 /// A body that the verb takes.
 fn example(verb: Verb) -> Value {
-    let mut body = json!({ "actor": "Ada", "reason": "the bank called" });
+    let mut body = json!({ "reason": "the bank called" });
     match verb {
         Verb::Retry | Verb::Resume | Verb::Compensate => {}
         Verb::Skip => body["step"] = json!("return_money"),
@@ -83,11 +83,10 @@ impl FromRequestParts<Api> for Versioned {
     }
 }
 
-/// Who does it, why, and what about.
+/// Why, and what about. Who does it is whose token it is.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Body {
-    actor: Text,
     reason: Text,
     /// What shows that it is so.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,7 +130,8 @@ async fn act(
     let begun = begun.map_err(|error| problem(error.into(), NOWHERE))?;
     let begun = begun.ok_or_else(|| Problem::not_found("there is no such saga"))?;
     let meta = asked.meta(&body, begun.key, api.clock().now())?;
-    let done = ::saga::act(store, &begun, body.act(verb), &meta).await;
+    let actor = meta.actor.parse().map_err(|error| Problem::internal(&error))?;
+    let done = ::saga::act(store, &begun, body.act(verb, actor), &meta).await;
     let done = done.map_err(|error| problem(error, &pointer))?;
     let links =
         Links { saga: format!("/v1/sagas/{saga}"), journal: format!("/v1/sagas/{saga}/journal") };
@@ -166,13 +166,13 @@ impl Body {
         Ok(())
     }
 
-    fn act(self, verb: Verb) -> Act {
+    fn act(self, verb: Verb, actor: Text) -> Act {
         Act {
             verb,
             step: self.step.map(|step| step.as_str().to_owned()),
             outcome: self.outcome,
             force: self.force,
-            actor: self.actor,
+            actor,
             reason: self.reason,
             evidence: self.evidence,
         }
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     fn checked(verb: Verb, rest: &str) -> Option<(String, String)> {
-        let body = format!(r#"{{"actor":"Ada","reason":"the bank said so"{rest}}}"#);
+        let body = format!(r#"{{"reason":"the bank said so"{rest}}}"#);
         let body: Body = serde_json::from_str(&body).unwrap();
         let problem = body.check(verb).err()?;
         assert_eq!((problem.status().as_u16(), problem.code()), (422, "validation_failed"));

@@ -9,7 +9,7 @@ use event_store::Meta;
 use schemars::JsonSchema;
 use schemas::inventory::Units;
 use schemas::shipping::{Command, Scan, Trouble};
-use schemas::{CommandId, FulfilmentId, Text, Timestamp, Version};
+use schemas::{CommandId, FulfilmentId, Text, Timestamp, Version, actor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::{Uuid, uuid};
@@ -215,7 +215,7 @@ async fn notice(
             Command::RecordScan { at, .. } | Command::RecordTrouble { at, .. } => *at,
             _ => now,
         },
-        actor: "carrier-adapter".to_owned(),
+        actor: actor::CARRIER_ADAPTER.to_owned(),
         traceparent: context.traceparent.as_deref().map(str::to_owned),
         expected: None,
         keep_refusal: false,

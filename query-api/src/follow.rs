@@ -49,6 +49,11 @@ pub(crate) trait Source: Send + Sync + 'static {
 
     /// Whether a filter lets an event through.
     fn wants(filter: &Self::Filter, key: &Self::Key) -> bool;
+
+    /// The event as whoever has that filter may see it.
+    fn shown<'a>(_: &Self::Filter, told: &'a Told<Self::Key>) -> &'a Bytes {
+        &told.frame
+    }
 }
 
 /// An event, ready to be sent.
@@ -308,7 +313,7 @@ impl<S: Source> Reader<S> {
     fn take(&mut self, told: &[Told<S::Key>], until: Position) {
         let (last, filter) = (self.last, &*self.filter);
         let wanted = |told: &&Told<S::Key>| told.position > last && S::wants(filter, &told.key);
-        self.ready.extend(told.iter().filter(wanted).map(|told| told.frame.clone()));
+        self.ready.extend(told.iter().filter(wanted).map(|told| S::shown(filter, told).clone()));
         self.last = last.max(until);
     }
 

@@ -1,9 +1,12 @@
 //! How well the read side is: whether the database answers, and how far the read models lag.
 
+use std::time::Duration;
+
 use event_store::Health;
 use projections::Status as Projection;
 use serde_json::json;
 use sqlx::PgPool;
+use tokio::time::Instant;
 use web::health::{Check, Checks, Report, Status};
 
 /// From here on a lag is worth a word, in seconds.
@@ -13,15 +16,19 @@ const LAG_SECONDS_MAX: i64 = 30;
 pub(crate) fn checks(pool: PgPool) -> Checks {
     Checks::new(move || {
         let pool = pool.clone();
-        async move { report(projections::list(&pool).await) }
+        async move {
+            let asked = Instant::now();
+            let found = projections::list(&pool).await;
+            report(found, asked.elapsed())
+        }
     })
 }
 
-fn report(found: Result<Vec<Projection>, event_store::Error>) -> Report {
+fn report(found: Result<Vec<Projection>, event_store::Error>, took: Duration) -> Report {
     match found {
-        Err(_) => Report::from([("database", Check::new(Status::Unhealthy))]),
+        Err(_) => Report::from([("database", Check::new(Status::Unhealthy).after(took))]),
         Ok(projections) => Report::from([
-            ("database", Check::new(Status::Healthy)),
+            ("database", Check::new(Status::Healthy).after(took)),
             ("projection_lag", lag(&projections)),
         ]),
     }
@@ -65,7 +72,8 @@ mod tests {
         assert_eq!(lag(&[found(1, 0)]).status, Status::Healthy);
         assert_eq!(lag(&[found(1, 0), found(31, 0)]).status, Status::Degraded);
         assert_eq!(lag(&[found(0, 1)]).status, Status::Degraded);
-        let away = report(Err(sqlx::Error::PoolTimedOut.into()));
+        let away = report(Err(sqlx::Error::PoolTimedOut.into()), Duration::from_millis(7));
         assert_eq!(away["database"].status, Status::Unhealthy);
+        assert_eq!(away["database"].response_ms, Some(7));
     }
 }

@@ -11,9 +11,10 @@ use schemars::JsonSchema;
 use schemas::order::{CancelReason, HoldReason, Line, RejectReason, Shortage};
 use schemas::{
     Address, Category, CommandId, CustomerId, EventId, FulfilmentId, Money, OrderId, PaymentId,
-    Position, SagaId, Timestamp, Version,
+    Position, SagaId, Timestamp, Version, actor,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use uuid::Uuid;
 use web::{Access, Caller, Operation, Page, PathId, Problem, Query, Routes};
@@ -244,7 +245,12 @@ async fn events(
     if rows.is_empty() && after.is_none() {
         return Ok(missing(seen, "order"));
     }
-    let page = walk.page(&api, rows, |row| row.position, Entry::of)?;
+    let customer = caller.is_customer();
+    let show = |row| {
+        let entry = Entry::of(row);
+        if customer { entry.for_customers() } else { entry }
+    };
+    let page = walk.page(&api, rows, |row| row.position, show)?;
     Ok((seen, page.linked(&uri)).into_response())
 }
 
@@ -288,6 +294,19 @@ impl Entry {
             traceparent: row.traceparent,
             data: row.data,
         }
+    }
+
+    /// As a customer sees it: who among the staff did it, where in our processes, and why a saga
+    /// waits for whom are not theirs to know.
+    pub(crate) fn for_customers(mut self) -> Self {
+        if self.actor != actor::CUSTOMER {
+            actor::WAYBILL.clone_into(&mut self.actor);
+        }
+        self.traceparent = None;
+        if self.event_type.starts_with("saga.") {
+            self.data = Data(RawValue::NULL.to_owned());
+        }
+        self
     }
 }
 

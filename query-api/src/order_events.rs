@@ -2,6 +2,7 @@
 //!
 //! An event is told once the timeline has seen it, so whoever hears of it finds it there.
 
+use axum::body::Bytes;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
@@ -50,7 +51,8 @@ pub(crate) async fn follow(
     if !api.owns(caller, order).await? {
         return Ok(missing(seen, "order"));
     }
-    let mut reader = api.streams.reader(&api.streams.timeline, order, after.unwrap_or_default());
+    let filter = Filter { order, customer: caller.is_customer() };
+    let mut reader = api.streams.reader(&api.streams.timeline, filter, after.unwrap_or_default());
     let found = reader.begin().await.map_err(|error| api::log(&error))?;
     let known = found || {
         let rows = order_timeline::list(&api.pool, order, 0, 1).await;
@@ -60,6 +62,18 @@ pub(crate) async fn follow(
         return Ok(missing(seen, "order"));
     }
     Ok((seen, sse::response(reader, slot)).into_response())
+}
+
+/// Whose timeline is followed, and by whom.
+pub(crate) struct Filter {
+    order: OrderId,
+    customer: bool,
+}
+
+/// What an event is about, and how a customer sees it.
+pub(crate) struct Key {
+    order: OrderId,
+    for_customers: Bytes,
 }
 
 /// The timeline of all orders.
@@ -74,31 +88,38 @@ impl Timeline {
 }
 
 impl Source for Timeline {
-    type Filter = OrderId;
-    type Key = OrderId;
+    type Filter = Filter;
+    type Key = Key;
 
     async fn head(&self) -> Result<Position, Error> {
         // The end of what is after everything is the end.
         Ok(order_timeline::news(&self.pool, None, Position::MAX, 1).await?.seen)
     }
 
-    async fn read(&self, order: Option<&OrderId>, after: Position) -> Result<Page<OrderId>, Error> {
+    async fn read(&self, filter: Option<&Filter>, after: Position) -> Result<Page<Key>, Error> {
         let News { rows, seen } =
-            order_timeline::news(&self.pool, order.copied(), after, PAGE_EVENTS).await?;
+            order_timeline::news(&self.pool, filter.map(|filter| filter.order), after, PAGE_EVENTS)
+                .await?;
         let more = i64::try_from(rows.len()).is_ok_and(|rows| rows >= PAGE_EVENTS);
         let told: Vec<_> = rows.into_iter().map(told).collect::<Result<_, _>>()?;
         let last = told.last().filter(|_| more).map(|told| told.position);
         Ok(Page { told, until: last.unwrap_or_else(|| seen.max(after)), more })
     }
 
-    fn wants(filter: &OrderId, order: &OrderId) -> bool {
-        filter == order
+    fn wants(filter: &Filter, key: &Key) -> bool {
+        filter.order == key.order
+    }
+
+    fn shown<'a>(filter: &Filter, told: &'a Told<Key>) -> &'a Bytes {
+        if filter.customer { &told.key.for_customers } else { &told.frame }
     }
 }
 
-fn told(row: Row) -> Result<Told<OrderId>, Error> {
-    let (position, key) = (row.position, OrderId::new(row.order_id));
+fn told(row: Row) -> Result<Told<Key>, Error> {
+    let (position, order) = (row.position, OrderId::new(row.order_id));
     let entry = Entry::of(row);
     let frame = sse::frame(position, &entry.event_type, &entry)?;
-    Ok(Told { position, key, frame })
+    let entry = entry.for_customers();
+    let for_customers = sse::frame(position, &entry.event_type, &entry)?;
+    Ok(Told { position, key: Key { order, for_customers }, frame })
 }

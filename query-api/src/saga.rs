@@ -142,7 +142,12 @@ async fn one(
         Some(_) if !caller.is_customer() => verbs(&api, &row).await?,
         _ => Vec::new(),
     };
-    Ok(versioned(seen, &wanted, row.version, Seen { saga: Saga::of(row), verbs }))
+    let version = row.version;
+    let mut saga = Saga::of(row);
+    if caller.is_customer() {
+        saga.parked = None; // For whom it waits, and why, is not theirs to know.
+    }
+    Ok(versioned(seen, &wanted, version, Seen { saga, verbs }))
 }
 
 /// What may be done about a saga as the row has it: acting on it takes that version.

@@ -18,6 +18,7 @@ use schemas::Position;
 use serde::Serialize;
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use web::{Caller, Problem};
 
@@ -110,7 +111,9 @@ impl Streams {
     /// # Errors
     /// 429 where the caller has enough, 503 where all together have.
     pub(crate) fn slot(&self, caller: &Caller) -> Result<Slot, Problem> {
-        Slots::take(&self.slots, caller.principal())
+        let mut slot = Slots::take(&self.slots, caller.principal())?;
+        slot.ends = caller.ends();
+        Ok(slot)
     }
 
     /// One who is told everything after `after` that `filter` lets through.
@@ -151,6 +154,8 @@ struct Slots {
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     caller: Arc<str>,
+    /// When it is told no longer: with the token that it was asked for with.
+    ends: Option<Instant>,
     _open: OwnedSemaphorePermit,
 }
 
@@ -170,7 +175,7 @@ impl Slots {
         };
         callers.insert(caller.clone(), has + 1);
         gauge!(OPEN).increment(1);
-        Ok(Slot { slots: slots.clone(), caller: caller.clone(), _open: open })
+        Ok(Slot { slots: slots.clone(), caller: caller.clone(), ends: None, _open: open })
     }
 }
 
@@ -196,6 +201,8 @@ pub(crate) enum End {
     Closing,
     /// The database is away.
     Interrupted,
+    /// The reader's token is good no longer.
+    Expired,
 }
 
 impl End {
@@ -212,6 +219,7 @@ impl End {
             Self::Lagging => ("lagging", "more is new than was read"),
             Self::Closing => ("closing", "this process stops"),
             Self::Interrupted => ("interrupted", "the log cannot be read now"),
+            Self::Expired => ("expired", "the token has expired"),
         };
         let then = "connect again with Last-Event-ID to go on";
         format!("event: {event}\ndata: {{\"detail\":\"{detail}: {then}\"}}\n\n").into()
@@ -246,16 +254,37 @@ pub(crate) fn heartbeat(seen: Position) -> Bytes {
     format!(": nothing new\nid: {seen}\n\n").into()
 }
 
+/// What a stream tells next.
+enum Next {
+    Begin(Bytes),
+    Event,
+    Nothing,
+}
+
 /// The answer that tells what `reader` is told.
 pub(crate) fn response<S: Source>(reader: Reader<S>, slot: Slot) -> Response {
     let begin = Bytes::from(format!("retry: {}\n\n", RECONNECT.as_millis()));
-    let frames = stream::unfold((reader, slot, Some(begin)), async |(mut reader, slot, begin)| {
-        let frame = match begin {
-            Some(frame) => frame,
-            None => reader.next().await?,
-        };
-        Some((Ok::<_, Infallible>(frame), (reader, slot, None)))
-    });
+    let frames =
+        stream::unfold((reader, slot, Next::Begin(begin)), async |(mut reader, slot, next)| {
+            let (frame, next) = match next {
+                Next::Begin(frame) => (frame, Next::Event),
+                Next::Event => {
+                    let ended = async {
+                        match slot.ends {
+                            Some(ends) => sleep_until(ends).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        biased;
+                        () = ended => (End::Expired.frame(), Next::Nothing),
+                        frame = reader.next() => (frame?, Next::Event),
+                    }
+                }
+                Next::Nothing => return None,
+            };
+            Some((Ok::<_, Infallible>(frame), (reader, slot, next)))
+        });
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -29,6 +29,7 @@ mod tagged;
 mod upcast;
 mod value;
 
+pub mod actor;
 pub mod catalogue;
 pub mod inventory;
 pub mod order;

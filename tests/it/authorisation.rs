@@ -8,7 +8,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use web::{Access, Grant, Operation};
 
-use crate::tokens::{in_hours, issuer, issuer_of, scopes, token};
+use crate::tokens::{in_hours, issuer, issuer_of, of_nobody, scopes, token};
 use crate::world::{Reply, World, key, order, until};
 
 /// Whose order it is; the order of the tests is theirs.
@@ -195,30 +195,70 @@ async fn streams(scene: &Scene, other: &str) {
 async fn a_customer_orders_for_themselves_and_is_told_so_by_their_token() {
     let world = World::start().await;
     world.stock("mug", 10).await;
-    let token = world.token_for(Some(OTHER), &["orders:read", "orders:write"]);
+    let token = world.token_for(Some(OTHER), &["orders:read", "orders:write", "prices:write"]);
     let http = world.stranger();
-    let place = |body: Value| {
+    let place = |token: &str, body: &Value| {
         let url = format!("{}/v1/orders", world.command_url());
-        http.post(url).header("Idempotency-Key", key()).bearer_auth(&token).json(&body)
+        http.post(url).header("Idempotency-Key", key()).bearer_auth(token).json(body)
     };
-    let body = order(&[("mug", 1)], "pm_card_visa");
-    let reply = world.send(place(body.clone())).await.expect(403);
+    let mut body = order(&[("mug", 1)], "pm_card_visa");
+    let reply = world.send(place(&token, &body)).await.expect(403);
     assert_eq!(reply.body["errors"][0]["pointer"], "#/customer");
-    let mut body = body;
     body["customer"] = json!(OTHER);
-    let placed = world.send(place(body)).await.expect(201).body;
+    // What it costs is not theirs to say, whatever they may do with orders.
+    let priceless = world.token_for(Some(OTHER), &["orders:*", "staff"]);
+    let reply = world.send(place(&priceless, &body)).await.expect(403);
+    assert_eq!(reply.body["errors"][0]["pointer"], "#/lines");
+    let placed = world.send(place(&token, &body)).await.expect(201).body;
     let events = placed["links"]["events"].as_str().unwrap();
     let first = world.get_until(events, |page| page["data"].get(0).cloned()).await;
     assert_eq!(first["actor"], "customer");
-    let cancel =
-        format!("{}/v1/orders/{}/cancel", world.command_url(), placed["id"].as_str().unwrap());
+    let order = placed["id"].as_str().unwrap();
+    what_the_house_does(&world, &token, order, events).await;
     let cancel = || {
-        let request = http.post(&cancel).header("Idempotency-Key", key()).bearer_auth(&token);
+        let url = format!("{}/v1/orders/{order}/cancel", world.command_url());
+        let request = http.post(url).header("Idempotency-Key", key()).bearer_auth(&token);
         request.json(&json!({ "reason": "customer" }))
     };
     world.send(cancel()).await.expect(202);
-    world.order_is(placed["id"].as_str().unwrap(), "cancelled").await;
+    world.order_is(order, "cancelled").await;
     world.end().await;
+}
+
+/// Whatever staff and sagas do about an order, its customer sees that it was done.
+async fn what_the_house_does(world: &World, token: &str, order: &str, events: &str) {
+    let http = world.stranger();
+    world
+        .post(&format!("/v1/orders/{order}/hold"), json!({ "reason": "address" }))
+        .await
+        .expect(200);
+    let timeline = format!("{}{events}", world.query_url());
+    let shown = until("the hold", || async {
+        let page = world.send(http.get(&timeline).bearer_auth(token)).await.expect(200).body;
+        let told = page["data"].as_array().unwrap().clone();
+        let held = told.iter().any(|event| event["type"] == "order.held.v1");
+        let saga = told.iter().any(|event| event["type"] == "saga.command_issued.v1");
+        (held && saga).then_some(told)
+    })
+    .await;
+    let staff = world.get(events).await.expect(200).body;
+    let all = staff["data"].as_array().unwrap();
+    assert!(all.iter().any(|event| event["actor"] == "developer"), "{staff}");
+    for event in &shown {
+        assert!(event["actor"] == "customer" || event["actor"] == "waybill", "{event}");
+        assert!(event["traceparent"].is_null(), "{event}");
+        let ours = event["type"].as_str().unwrap().starts_with("saga.");
+        assert!(!ours || event["data"].is_null(), "{event}");
+    }
+    let mut live = http.get(&timeline).bearer_auth(token).header("Accept", "text/event-stream");
+    live = live.header("Last-Event-ID", "0");
+    let mut live = live.send().await.unwrap();
+    let mut heard = String::new();
+    while !heard.contains("order.held.v1") || !heard.ends_with("\n\n") {
+        heard.push_str(std::str::from_utf8(&live.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    assert!(heard.contains(r#""actor":"waybill""#) && !heard.contains("developer"), "{heard}");
+    world.post(&format!("/v1/orders/{order}/release"), json!({})).await.expect(200);
 }
 
 #[tokio::test]
@@ -245,9 +285,107 @@ async fn whoever_asks_too_often_is_told_when_to_come_back() {
     world.end().await;
 }
 
+/// A token that says neither whose it is nor that it is staff's opens nothing.
+#[tokio::test]
+async fn who_is_staff_says_so() {
+    let world = World::start().await;
+    world.stock("mug", 1).await;
+    let url = format!("{}/v1/orders?filter[customer]={OWNER}", world.query_url());
+    let ask = async |token: &str| world.send(world.stranger().get(&url).bearer_auth(token)).await;
+    ask(&world.token_for(None, &["orders:read"])).await.expect(200);
+    let nobody = ask(&of_nobody(world.folder(), "orders:read")).await.expect(403);
+    assert!(nobody.header("WWW-Authenticate").unwrap().contains("scope=\"staff\""));
+    world.end().await;
+}
+
+/// Whoever calls itself what the platform does leaves no trace under that name.
+#[tokio::test]
+async fn no_token_acts_in_the_name_of_the_platform() {
+    let world = World::start().await;
+    world.stock("mug", 1).await;
+    let issuer = issuer_of(world.folder());
+    for subject in ["saga", "carrier-adapter", "saga/order-fulfilment", "System"] {
+        let grant = Grant { subject, customer: None, scopes: &scopes(), expires_at: in_hours(1) };
+        let token = issuer.issue(&grant);
+        for (path, body) in [
+            ("/v1/stock/mug/receive", json!({ "quantity": 1 })),
+            ("/v1/parked/00c0ffee00c0ffee/drop", json!({ "reason": "nobody needs them" })),
+        ] {
+            let request = world.stranger().post(format!("{}{path}", world.command_url()));
+            let request = request.header("Idempotency-Key", key()).bearer_auth(&token);
+            let reply = world.send(request.json(&body)).await.expect(403);
+            assert_eq!(reply.body["code"], "forbidden", "{subject} {path}");
+        }
+    }
+    world.end().await;
+}
+
+/// Whoever guesses tokens is told to wait, before anybody looks at what they bring; who is known
+/// goes on.
+#[tokio::test]
+async fn a_flood_of_bad_tokens_is_stopped_at_its_address() {
+    let world = World::start_with(&["--rate-limits", "bad-tokens=3"]).await;
+    world.stock("mug", 1).await;
+    let url = format!("{}/v1/projections", world.query_url());
+    let ask = async |token: &str| world.send(world.stranger().get(&url).bearer_auth(token)).await;
+    let known = world.token();
+    ask(&known).await.expect(200);
+    let forged = token(&issuer(8), None, &["ops:read"]);
+    let refused = until("one guess too many", || async {
+        let reply = ask(&forged).await;
+        assert!([401, 429].contains(&reply.status.as_u16()), "{}", reply.body);
+        (reply.status == 429).then_some(reply)
+    })
+    .await;
+    assert_eq!(refused.body["code"], "rate_limited");
+    assert!(refused.header("Retry-After").is_some());
+    ask(&known).await.expect(200);
+    world.end().await;
+}
+
+/// A stream that was begun ends when its token does.
+#[tokio::test]
+async fn an_event_stream_ends_with_its_token() {
+    let world = World::start().await;
+    world.stock("mug", 1).await;
+    let issuer = issuer_of(world.folder());
+    let url = format!("{}/v1/events/stream", world.query_url());
+    let told = until("a stream that is begun in time", || async {
+        // Clocks may be 30 s apart, so this one is good for some seconds.
+        let expires_at = in_hours(0) - 27;
+        let scopes = ["ops:read"].as_slice();
+        let grant = Grant { subject: "tester", customer: None, scopes, expires_at };
+        let request = world.stranger().get(&url).bearer_auth(issuer.issue(&grant));
+        let answer = request.header("Accept", "text/event-stream").send().await.unwrap();
+        if answer.status() == 401 {
+            return None;
+        }
+        assert_eq!(answer.status(), 200);
+        Some(answer.text().await.unwrap())
+    })
+    .await;
+    assert!(told.contains("event: expired\n") && told.ends_with("\n\n"), "{told}");
+    world.end().await;
+}
+
+#[test]
+fn a_webhook_secret_that_is_empty_is_refused() {
+    for option in ["--payment-webhook-secret", "--carrier-webhook-secret"] {
+        for empty in ["", " "] {
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_waybill-under-test"))
+                .args(["command-api", option, empty])
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert!(said.contains(option) && !said.contains("DATABASE_URL"), "{said}");
+        }
+    }
+}
+
 #[test]
 fn a_platform_that_issues_tokens_to_itself_is_not_reached_by_others() {
-    for option in ["--command-addr", "--query-addr"] {
+    for option in ["--command-addr", "--query-addr", "--payment-addr", "--carrier-addr"] {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_waybill-under-test"))
             .args(["up", "--data-dir", "/nowhere", option, "0.0.0.0:0"])
             .output()

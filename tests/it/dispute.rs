@@ -63,7 +63,7 @@ async fn resume(world: &World, id: &str) {
         let verbs = seen["verbs"].as_array().unwrap().iter();
         let verbs: Vec<_> = verbs.map(|legal| legal["verb"].as_str().unwrap()).collect();
         assert!(verbs.contains(&"resume"), "{seen}");
-        let body = json!({ "actor": "Ada", "reason": "the bank has our evidence" });
+        let body = json!({ "reason": "the bank has our evidence" });
         let request = world.post_request(&key(), &format!("{path}/resume"), &body);
         let request = request.header("If-Match", format!("\"{}\"", seen["version"]));
         // What it heard meanwhile and put off counts as a version.

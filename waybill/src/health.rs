@@ -1,14 +1,17 @@
 //! How a process tells how well it is.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::connection::State;
+use async_nats::jetstream;
 use axum::Router;
 use event_store::Store;
 use schemas::Ids;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout};
 use web::Routes;
 use web::health::{Check, Checks, Report, Status};
 
@@ -17,6 +20,9 @@ use crate::metrics::Metrics;
 use crate::platform::Platform;
 use crate::supervisor::{Stage, Supervisor};
 
+/// How long JetStream may take to answer before delivery counts as degraded.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+
 /// Without the log nothing works; without NATS everything does, later.
 pub(crate) fn checks(platform: &Platform) -> Checks {
     let (store, nats) = (platform.store.clone(), platform.nats.clone());
@@ -24,14 +30,25 @@ pub(crate) fn checks(platform: &Platform) -> Checks {
 }
 
 async fn look(store: Store, nats: async_nats::Client) -> Report {
-    let database = match store.head().await {
-        Ok(head) => Check::new(Status::Healthy).observed(json!({ "head_position": head })),
-        Err(_) => Check::new(Status::Unhealthy),
+    let database = async {
+        let asked = Instant::now();
+        let check = match store.head().await {
+            Ok(head) => Check::new(Status::Healthy).observed(json!({ "head_position": head })),
+            Err(_) => Check::new(Status::Unhealthy),
+        };
+        check.after(asked.elapsed())
     };
-    let delivery = match nats.connection_state() {
-        State::Connected => Check::new(Status::Healthy),
-        State::Pending | State::Disconnected => Check::new(Status::Degraded),
+    let delivery = async {
+        let asked = Instant::now();
+        let jetstream = jetstream::new(nats.clone());
+        let answers = match nats.connection_state() {
+            State::Connected => timeout(ANSWER_MAX, jetstream.query_account()).await,
+            State::Pending | State::Disconnected => return Check::new(Status::Degraded),
+        };
+        let status = if let Ok(Ok(_)) = answers { Status::Healthy } else { Status::Degraded };
+        Check::new(status).after(asked.elapsed())
     };
+    let (database, delivery) = tokio::join!(database, delivery);
     Report::from([("database", database), ("nats", delivery)])
 }
 

@@ -12,12 +12,13 @@ use axum::Router;
 use event_store::{FeedHandle, Store, describe_metrics, observe_pool, observe_relay};
 use metrics::{Unit, describe_gauge, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use projections::saga_view;
+use projections::{saga_view, stock_level};
 use schemas::Position;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::debug;
+use web::Gate;
 
 use crate::supervisor::{Stage, Supervisor};
 use crate::telemetry;
@@ -32,6 +33,11 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 const BUILD_INFO: &str = "waybill_build_info";
 const LOG_REACHABLE: &str = "waybill_log_reachable_flag";
 
+/// The shortest time between two looks at all of the stock.
+const STOCK_EVERY_MIN: Duration = Duration::from_secs(15);
+
+const STOCK: &str = "inventory_levels";
+const SESSIONS: &str = "active_user_sessions";
 const SAGAS_PARKED: &str = "waybill_sagas_parked";
 
 /// The reasons that were told of: they go on being told of when nothing is parked any more.
@@ -52,6 +58,9 @@ struct Sources {
     feed: OnceLock<FeedHandle>,
     relay: OnceLock<watch::Receiver<Option<Position>>>,
     readers: OnceLock<PgPool>,
+    gate: OnceLock<Gate>,
+    /// When the stock was last looked at.
+    counted: Mutex<Option<Instant>>,
     sagas: OnceLock<PgPool>,
     looked: Mutex<Option<Instant>>,
 }
@@ -63,20 +72,29 @@ impl Metrics {
         let recorder = if let Some(recorder) = RECORDER.get() {
             recorder.clone()
         } else {
-            let requests = Matcher::Full(web::REQUEST_SECONDS.to_owned());
-            let recorder = PrometheusBuilder::new()
-                .set_buckets_for_metric(requests, web::REQUEST_SECONDS_BUCKETS)
-                .and_then(PrometheusBuilder::install_recorder)
-                .context("cannot start counting")?;
+            let mut builder = PrometheusBuilder::new();
+            for (name, buckets) in [
+                (web::REQUEST_SECONDS, web::REQUEST_SECONDS_BUCKETS),
+                (adapters::PAYMENT_SECONDS, adapters::PAYMENT_SECONDS_BUCKETS),
+                (command_api::ORDER_VALUE, command_api::ORDER_VALUE_BUCKETS),
+            ] {
+                let named = Matcher::Full(name.to_owned());
+                builder = builder.set_buckets_for_metric(named, buckets)?;
+            }
+            let recorder = builder.install_recorder().context("cannot start counting")?;
             RECORDER.get_or_init(|| recorder).clone()
         };
         describe_metrics();
         web::describe_metrics();
+        command_api::describe_metrics();
+        adapters::describe_metrics();
         projections::describe_metrics();
         saga::describe_metrics();
         telemetry::describe_metrics();
         describe_gauge!(BUILD_INFO, "Which release this is; always 1");
         describe_gauge!(LOG_REACHABLE, "Whether the log could be read just now: 1 or 0");
+        describe_gauge!(STOCK, Unit::Count, "Units of all skus together");
+        describe_gauge!(SESSIONS, Unit::Count, "Tokens of customers that are in use");
         describe_gauge!(SAGAS_PARKED, Unit::Count, "Sagas that wait for a person");
         gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
         let upkeep = recorder.clone();
@@ -94,6 +112,8 @@ impl Metrics {
             feed: OnceLock::new(),
             relay: OnceLock::new(),
             readers: OnceLock::new(),
+            gate: OnceLock::new(),
+            counted: Mutex::new(None),
             sagas: OnceLock::new(),
             looked: Mutex::new(None),
         })))
@@ -117,6 +137,11 @@ impl Metrics {
     /// The connections of the query API.
     pub(crate) fn of_readers(&self, pool: &PgPool) {
         let _ = self.0.readers.set(pool.clone());
+    }
+
+    /// Who passes into the APIs of this process.
+    pub(crate) fn of_gate(&self, gate: &Gate) {
+        let _ = self.0.gate.set(gate.clone());
     }
 
     /// Where the sagas of this process can be looked up.
@@ -152,6 +177,11 @@ impl Metrics {
         }
         if let Some(pool) = sources.readers.get() {
             observe_pool("query", pool);
+            self.count_stock(pool).await;
+        }
+        if let Some(gate) = sources.gate.get() {
+            #[expect(clippy::cast_precision_loss, reason = "some thousands at most")]
+            gauge!(SESSIONS).set(gate.sessions() as f64);
         }
         if let Some(store) = sources.store.get() {
             let head = store.observe().await;
@@ -172,6 +202,26 @@ impl Metrics {
             }
         }
         *looked = Some(Instant::now());
+    }
+}
+
+impl Metrics {
+    /// Sums up the stock, unless somebody just has: that reads all of the table.
+    async fn count_stock(&self, pool: &PgPool) {
+        let mut counted = self.0.counted.lock().await;
+        if counted.is_some_and(|at| at.elapsed() < STOCK_EVERY_MIN) {
+            return;
+        }
+        match stock_level::levels(pool).await {
+            Ok(levels) => {
+                for (level, units) in levels {
+                    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 units")]
+                    gauge!(STOCK, "level" => level).set(units as f64);
+                }
+            }
+            Err(error) => debug!(%error, "the stock cannot be looked at"),
+        }
+        *counted = Some(Instant::now());
     }
 }
 

@@ -99,17 +99,24 @@ pub(crate) struct WebhookSecrets {
         long,
         env = "WAYBILL_PAYMENT_WEBHOOK_SECRET",
         value_name = "SECRET",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = secret
     )]
-    pub payment_webhook_secret: String,
+    pub payment_webhook_secret: Hidden,
     /// What the carrier signs its webhooks with.
     #[arg(
         long,
         env = "WAYBILL_CARRIER_WEBHOOK_SECRET",
         value_name = "SECRET",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = secret
     )]
-    pub carrier_webhook_secret: String,
+    pub carrier_webhook_secret: Hidden,
+}
+
+/// A secret that is there: what is signed with nothing can be signed by anybody.
+fn secret(text: &str) -> Result<Hidden, &'static str> {
+    if text.trim().is_empty() { Err("it is empty") } else { Ok(Hidden::new(text.to_owned())) }
 }
 
 /// What the keys of personal data are wrapped with.
@@ -159,6 +166,11 @@ impl Master {
 pub(crate) struct Hidden(Zeroizing<String>);
 
 impl Hidden {
+    /// Hides `text`.
+    pub(crate) fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
     /// The value, for whoever needs it.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -169,7 +181,7 @@ impl FromStr for Hidden {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(Zeroizing::new(text.to_owned())))
+        Ok(Self::new(text.to_owned()))
     }
 }
 

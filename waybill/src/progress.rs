@@ -97,21 +97,26 @@ impl RebuildProgress {
     /// It is there now. Without a terminal told once a second, on standard error.
     pub(crate) fn set(&mut self, progress: projections::Progress) {
         let projections::Progress { stage, done, total, per_second, left } = progress;
-        let left_s = left.map(|left| left.as_secs());
         if let Some(bar) = &self.bar {
             bar.set_length(total.unsigned_abs());
             bar.set_position(done.unsigned_abs());
-            let left = left_s.map(|left_s| format!(", {left_s} s left")).unwrap_or_default();
-            bar.set_message(format!("{}, {per_second}/s{left}", stage.as_str()));
+            bar.set_message(beside_the_bar(progress));
         } else if self.told.elapsed() >= TELL_EVERY {
             self.told = Instant::now();
             let line = serde_json::json!({
                 "projection": self.name, "stage": stage.as_str(), "done": done, "total": total,
-                "per_second": per_second, "left_s": left_s,
+                "per_second": per_second, "left_s": left.map(|left| left.as_secs()),
             });
             let _ = writeln!(io::stderr().lock(), "{line}");
         }
     }
+}
+
+/// What a rebuild does, how fast, and how long it takes yet.
+fn beside_the_bar(progress: projections::Progress) -> String {
+    let projections::Progress { stage, per_second, left, .. } = progress;
+    let left = left.map(|left| format!(", {} s left", left.as_secs())).unwrap_or_default();
+    format!("{}, {per_second}/s{left}", stage.as_str())
 }
 
 impl Drop for RebuildProgress {
@@ -127,5 +132,20 @@ impl Drop for Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_tells_the_rate_and_the_time_that_is_left() {
+        let stage = projections::Stage::Folding;
+        let left = Some(Duration::from_millis(72_900));
+        let progress = projections::Progress { stage, done: 7, total: 9, per_second: 1_200, left };
+        assert_eq!(beside_the_bar(progress), "folding, 1200/s, 72 s left");
+        let progress = projections::Progress { per_second: 0, left: None, ..progress };
+        assert_eq!(beside_the_bar(progress), "folding, 0/s");
     }
 }

@@ -2,18 +2,26 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use tokio::time::Instant;
 
 use crate::Problem;
+
+/// The scope of whoever works here, and of services: what is not for customers asks for it.
+pub(crate) const STAFF: &str = "staff";
+
+/// The furthest end of a token that anybody waits for.
+const ENDS_AFTER_MAX: Duration = Duration::from_hours(24);
 
 /// What the `sub` of a customer's token begins with, where the token does not say so by itself.
 pub(crate) const CUSTOMER_PREFIX: &str = "usr_";
 
 /// Who is calling. Put there by the gate in front of every route that takes a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller(Arc<Known>);
+pub struct Caller(Arc<Known>, Option<Instant>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Known {
@@ -27,11 +35,24 @@ impl Caller {
     /// `scopes`.
     #[must_use]
     pub fn new(principal: &str, customer: Option<&str>, scopes: &[&str]) -> Self {
-        Self(Arc::new(Known {
+        let known = Known {
             principal: principal.into(),
             customer: customer.map(Into::into),
             scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
-        }))
+        };
+        Self(Arc::new(known), None)
+    }
+
+    /// The same, who is believed for no longer than that.
+    #[must_use]
+    pub fn until(self, left: Duration) -> Self {
+        Self(self.0, Some(Instant::now() + left.min(ENDS_AFTER_MAX)))
+    }
+
+    /// When what is told to them has to end, if ever: that of their token.
+    #[must_use]
+    pub fn ends(&self) -> Option<Instant> {
+        self.1
     }
 
     /// The name under which idempotency keys, limits and acts are kept apart.
@@ -44,6 +65,13 @@ impl Caller {
     #[must_use]
     pub fn is_customer(&self) -> bool {
         self.0.customer.is_some()
+    }
+
+    /// Whether the token says that it speaks for staff or for a service. One that says nothing of
+    /// whom it speaks for does not.
+    #[must_use]
+    pub fn is_staff(&self) -> bool {
+        !self.is_customer() && self.0.scopes.iter().any(|scope| scope == STAFF)
     }
 
     /// The customer that the token speaks for; none where it speaks for staff or for a service.
@@ -93,6 +121,17 @@ mod tests {
             assert_eq!(caller.may(scope), may, "{scope}");
         }
         assert!(!Caller::new("ada", None, &[":*", "*"]).may("orders:read"));
+    }
+
+    #[test]
+    fn staff_are_who_says_so_and_is_no_customer() {
+        for (customer, scopes, staff) in [
+            (None, ["orders:read", "staff"].as_slice(), true),
+            (None, ["orders:read", "ops:*"].as_slice(), false),
+            (Some("usr_7"), ["orders:read", "staff"].as_slice(), false),
+        ] {
+            assert_eq!(Caller::new("ada", customer, scopes).is_staff(), staff, "{scopes:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The gate in front of every route: who may pass, and how often.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -9,8 +10,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
 use tokio::time::Instant;
 
-use crate::rate::{Limit, Limits};
+use crate::caller::STAFF;
+use crate::rate::{Guesses, Limit, Limits};
 use crate::route::Access;
+use crate::serve::Peer;
 use crate::{Caller, Problem, Rates, Tokens};
 
 /// Who is believed, and how much is too much. Cheap to clone.
@@ -35,6 +38,13 @@ impl Gate {
         Self { everybody: Some(caller), ..Self::shut() }
     }
 
+    /// How many customers are calling, as far as this process knows: tokens that were brought in
+    /// the last 15 minutes and are still good.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.tokens.sessions()
+    }
+
     /// Lets nobody through but to where no token is needed.
     #[must_use]
     pub fn shut() -> Self {
@@ -49,6 +59,7 @@ struct Guard {
     everybody: Option<Caller>,
     access: Access,
     limit: Option<Arc<Limit>>,
+    guesses: Option<Arc<Limit>>,
     began: Instant,
 }
 
@@ -71,6 +82,7 @@ impl Guards {
             everybody: self.everybody.clone(),
             access,
             limit: self.limits.of(path),
+            guesses: self.limits.of_guesses(),
             began: self.began,
         };
         let guard = Arc::new(guard);
@@ -82,7 +94,8 @@ async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Ne
     if guard.access == Access::Signature {
         return next.run(request).await;
     }
-    let told = match guard.pass(request.headers()).await {
+    let from = request.extensions().get::<Peer>().map(|Peer(address)| *address);
+    let told = match guard.pass(request.headers(), from).await {
         Ok((caller, told)) => {
             request.extensions_mut().insert(caller);
             told
@@ -96,16 +109,26 @@ async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Ne
 
 impl Guard {
     /// The caller, and what the answer is to tell them.
-    async fn pass(&self, headers: &HeaderMap) -> Result<(Caller, HeaderMap), Problem> {
+    async fn pass(
+        &self,
+        headers: &HeaderMap,
+        from: Option<IpAddr>,
+    ) -> Result<(Caller, HeaderMap), Problem> {
         if let Some(caller) = &self.everybody {
             return Ok((caller.clone(), HeaderMap::new()));
         }
-        let caller = self.tokens.caller(bearer(headers)?).await?;
         let now = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX / 2);
+        let guesses = self.guesses.as_deref().zip(from);
+        let guesses = guesses.map(|(limit, from)| Guesses::new(limit, from, now));
+        let caller = self.tokens.caller_among(bearer(headers)?, guesses).await?;
         let told = match &self.limit {
             Some(limit) => limit.count(caller.principal(), now)?,
             None => HeaderMap::new(),
         };
+        if !caller.is_customer() && !caller.is_staff() {
+            let detail = "the token names no customer, and does not grant staff";
+            return Err(forbidden(detail.to_owned(), STAFF));
+        }
         let (scope, staff) = match self.access {
             Access::Customers(scope) => (scope, false),
             Access::Staff(scope) => (scope, true),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -33,6 +34,9 @@ pub enum Status {
 pub struct Check {
     /// How well it is.
     pub status: Status,
+    /// How long it took to answer, in milliseconds, where it was asked something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_ms: Option<u64>,
     /// Measured values with their units, as `lag_ms`; or null.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub observed: Value,
@@ -42,7 +46,14 @@ impl Check {
     /// A check with nothing measured.
     #[must_use]
     pub fn new(status: Status) -> Self {
-        Self { status, observed: Value::Null }
+        Self { status, response_ms: None, observed: Value::Null }
+    }
+
+    /// Adds how long the answer took.
+    #[must_use]
+    pub fn after(mut self, took: Duration) -> Self {
+        self.response_ms = Some(took.as_millis().try_into().unwrap_or(u64::MAX));
+        self
     }
 
     /// Adds what was measured.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -23,8 +24,14 @@ const CALLERS_MAX: usize = 16 * 1024;
 /// The group of what is in no other.
 const OTHERS: &str = "others";
 
-/// Requests a minute that one caller may make, by group: the part of the path behind `/v1/`.
-/// Without any, nothing is counted. Each process counts for itself.
+/// What is no group of routes: tokens that turn out to be no good, by the address they come from.
+const BAD_TOKENS: &str = "bad-tokens";
+/// How many of them a minute, unless told otherwise.
+const BAD_TOKENS_RATE: u32 = 120;
+
+/// Requests a minute that one caller may make, by group: the part of the path behind `/v1/`; and
+/// `bad-tokens` a minute that may come from one address. Without any, nothing is counted. Each
+/// process counts for itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rates(BTreeMap<String, u32>);
 
@@ -56,7 +63,10 @@ impl FromStr for Rates {
                 !group.is_empty() && group.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
             named.then(|| (group.to_owned(), rate))
         };
-        text.split(',').map(|text| pair(text).ok_or(RatesError)).collect::<Result<_, _>>().map(Self)
+        let pairs = text.split(',').map(|text| pair(text).ok_or(RatesError));
+        let mut rates = pairs.collect::<Result<BTreeMap<_, _>, _>>()?;
+        rates.entry(BAD_TOKENS.to_owned()).or_insert(BAD_TOKENS_RATE);
+        Ok(Self(rates))
     }
 }
 
@@ -78,6 +88,54 @@ impl Limits {
     pub(crate) fn of(&self, path: &str) -> Option<Arc<Limit>> {
         let group = path.split('/').nth(2).unwrap_or_default();
         self.0.get(group).or_else(|| self.0.get(OTHERS)).cloned()
+    }
+
+    /// The limit of tokens that are no good, if there is one.
+    pub(crate) fn of_guesses(&self) -> Option<Arc<Limit>> {
+        self.0.get(BAD_TOKENS).cloned()
+    }
+}
+
+/// How often whoever calls from somewhere may still bring a token that is no good. A signature
+/// costs us more to look at than it costs them to make up.
+pub(crate) struct Guesses<'a> {
+    limit: &'a Limit,
+    from: IpAddr,
+    /// In microseconds since whenever.
+    now: i64,
+}
+
+impl<'a> Guesses<'a> {
+    pub(crate) fn new(limit: &'a Limit, from: IpAddr, now: i64) -> Self {
+        Self { limit, from, now }
+    }
+
+    /// Whether there is one left.
+    ///
+    /// # Errors
+    /// 429 where there is none.
+    pub(crate) fn left(&self) -> Result<(), Problem> {
+        let full_at = self.limit.full_at.get(&self.origin());
+        let full_at = full_at.map_or(0, |bucket| bucket.load(Ordering::Relaxed));
+        take(full_at, self.now, self.limit.rate).map(drop).map_err(|wait| {
+            let detail = "too many tokens that are no good came from this address";
+            let wait = u32::try_from(seconds(wait)).unwrap_or(u32::MAX);
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(wait)
+        })
+    }
+
+    /// Counts one. Those that were looked at meanwhile may be more than there were left.
+    pub(crate) fn wrong(&self) {
+        let _ = self.limit.count(&self.origin(), self.now);
+    }
+
+    /// An address; where everybody has plenty of them, all that belong together.
+    fn origin(&self) -> Arc<str> {
+        let origin = match self.from.to_canonical() {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).to_string(),
+        };
+        origin.into()
     }
 }
 
@@ -200,6 +258,25 @@ mod tests {
     }
 
     #[test]
+    fn whoever_guesses_is_told_to_wait_by_address() {
+        let limit = Limit::new(BAD_TOKENS, 2);
+        let guesses = |from: &str, now| Guesses::new(&limit, from.parse().unwrap(), now);
+        for _ in 0..3 {
+            assert!(guesses("10.0.0.7", 0).left().is_ok(), "asking costs nothing");
+        }
+        guesses("10.0.0.7", 0).wrong();
+        guesses("::ffff:10.0.0.7", 0).wrong();
+        let problem = guesses("10.0.0.7", 0).left().unwrap_err();
+        assert_eq!((problem.status().as_u16(), problem.code()), (429, "rate_limited"));
+        assert!(guesses("10.0.0.8", 0).left().is_ok(), "others are others");
+        assert!(guesses("10.0.0.7", 30_000_000).left().is_ok());
+        guesses("2001:db8::1", 0).wrong();
+        guesses("2001:db8::2:1", 0).wrong();
+        assert!(guesses("2001:db8::3", 0).left().is_err(), "these belong to one");
+        assert!(guesses("2001:db8:0:1::1", 0).left().is_ok());
+    }
+
+    #[test]
     fn rates_are_read_by_group() {
         let rates: Rates = "orders=500, others=1000".parse().unwrap();
         let limits = rates.limits();
@@ -207,7 +284,12 @@ mod tests {
         assert_eq!(name("/v1/orders/{order_id}"), Some(("orders".to_owned(), 500)));
         assert_eq!(name("/v1/stock"), Some(("others".to_owned(), 1000)));
         assert_eq!("none".parse::<Rates>(), Ok(Rates::default()));
+        assert_eq!(limits.of_guesses().map(|limit| limit.rate), Some(BAD_TOKENS_RATE));
+        let limits = "bad-tokens=7".parse::<Rates>().unwrap().limits();
+        assert_eq!(limits.of_guesses().map(|limit| limit.rate), Some(7));
+        assert!(limits.of("/v1/orders").is_none());
         assert!(Rates::default().limits().of("/v1/orders").is_none());
+        assert!(Rates::default().limits().of_guesses().is_none());
         for bad in ["", "orders", "orders=", "orders=0", "orders=-1", "ORDERS=1", "=5", "a=1,,b=2"]
         {
             assert_eq!(bad.parse::<Rates>(), Err(RatesError), "{bad}");

@@ -219,12 +219,19 @@ async fn one_request_too_many_is_turned_away_at_once() {
 #[tokio::test]
 async fn health_says_what_it_found() {
     let ill = health::Checks::new(|| async {
-        health::Report::from([("database", health::Check::new(health::Status::Unhealthy))])
+        health::Report::from([
+            ("database", health::Check::new(health::Status::Unhealthy)),
+            ("nats", health::Check::new(health::Status::Healthy).after(Duration::from_millis(7))),
+        ])
     });
     let router = edge(routes(), Edge { health: ill, ..edge_for_tests() });
     let (status, _, body) = ask(router.clone(), request("GET", "/healthz", "")).await;
     assert_eq!(status, 503);
-    assert_eq!(body, r#"{"status":"unhealthy","checks":{"database":{"status":"unhealthy"}}}"#);
+    let told = concat!(
+        r#"{"status":"unhealthy","checks":{"database":{"status":"unhealthy"},"#,
+        r#""nats":{"status":"healthy","response_ms":7}}}"#
+    );
+    assert_eq!(body, told);
     let (status, _, body) = ask(router.clone(), request("GET", "/readyz", "")).await;
     assert_eq!((status.as_u16(), problem(&body)["code"].as_str()), (503, Some("not_ready")));
     let (status, ..) = ask(router, request("GET", "/livez", "")).await;

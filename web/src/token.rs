@@ -13,9 +13,10 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::BoxFuture;
@@ -23,9 +24,12 @@ use quick_cache::sync::Cache;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::caller::CUSTOMER_PREFIX;
+use crate::rate::Guesses;
 use crate::{Caller, Problem};
 
 pub use issuer::{Grant, Issuer};
@@ -39,11 +43,15 @@ const SUBJECT_BYTES_MAX: usize = 128;
 const SKEW_S: i64 = 30;
 /// How long keys are used before they are fetched again, in seconds.
 const KEYS_AGE_MAX_S: i64 = 600;
+/// How long keys are believed while the provider is away, in seconds; then nobody passes.
+const KEYS_BELIEVED_MAX_S: i64 = 3600;
 /// How long after an attempt to fetch keys the next one is made at the earliest, in seconds:
 /// tokens of unknown keys cost the provider nothing.
 const FETCH_PAUSE_S: i64 = 30;
 /// How long fetching keys may take.
 const FETCH_MAX: Duration = Duration::from_secs(5);
+/// How long after its last request a customer's token still counts as in use, in seconds.
+const SESSION_IDLE_MAX_S: i64 = 15 * 60;
 /// Tokens whose verdict is remembered.
 const VERDICTS_MAX: usize = 16 * 1024;
 
@@ -80,15 +88,26 @@ struct Inner {
     issuer: String,
     audience: String,
     now: Now,
+    /// What the age of keys is counted from, by a clock that nobody sets.
+    began: Instant,
     fetch: Option<Fetch>,
     /// None until they were fetched for the first time.
     keys: RwLock<Option<Arc<KeySet>>>,
     /// Grows with every key set.
     generation: AtomicU64,
+    /// In seconds since it began, as the next.
     fetched_at: AtomicI64,
     tried_at: AtomicI64,
-    fetching: Mutex<()>,
+    fetching: Mutex<Fetching>,
     verdicts: Cache<[u8; 32], Arc<Verdict>>,
+}
+
+/// Whether keys are being fetched: by a task, so that it ends whoever hangs up meanwhile.
+#[derive(Default)]
+struct Fetching {
+    tasks: JoinSet<()>,
+    /// Closed once they are there, or cannot be had.
+    going: Option<watch::Receiver<()>>,
 }
 
 /// What a token with a good signature says.
@@ -97,6 +116,8 @@ struct Verdict {
     expires_at: i64,
     begins_at: i64,
     generation: u64,
+    /// When it was last brought.
+    seen_at: AtomicI64,
 }
 
 impl fmt::Debug for Tokens {
@@ -150,6 +171,7 @@ impl Tokens {
             issuer: issuer.to_owned(),
             audience: audience.to_owned(),
             now,
+            began: Instant::now(),
             fetch,
             keys: RwLock::new(keys),
             generation: AtomicU64::new(0),
@@ -166,25 +188,54 @@ impl Tokens {
         Self::new("", "", Keys::Fixed(KeySet::default()), Arc::new(|| 0))
     }
 
+    /// How many tokens of customers are in use.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        let now = (self.0.now)();
+        self.0.verdicts.iter().filter(|(_, verdict)| verdict.is_session(now)).count()
+    }
+
     /// Whom `token` speaks for.
     ///
     /// # Errors
     /// 401 where it is not a token of ours, or not now; 503 where that cannot be told since the
     /// keys cannot be had.
     pub async fn caller(&self, token: &str) -> Result<Caller, Problem> {
-        let inner = &*self.0;
+        self.caller_among(token, None).await
+    }
+
+    /// The same, where whoever brings it has so many guesses. A token that is remembered is none.
+    ///
+    /// # Errors
+    /// 429 where there were too many; else as [`Self::caller`].
+    pub(crate) async fn caller_among(
+        &self,
+        token: &str,
+        guesses: Option<Guesses<'_>>,
+    ) -> Result<Caller, Problem> {
+        let inner = &self.0;
         if token.len() > TOKEN_BYTES_MAX {
             return Err(refused("it is too long"));
         }
         let now = (inner.now)();
-        inner.renew(now).await;
+        inner.renew().await;
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let generation = inner.generation.load(Ordering::Acquire);
-        let known = inner.verdicts.get(&digest).filter(|known| known.generation == generation);
+        let known = inner.verdicts.get(&digest);
+        let known = known.filter(|known| known.generation == generation && !inner.is_stale());
         if let Some(verdict) = known {
             return verdict.at(now);
         }
-        let verdict = Arc::new(inner.verify(token, now).await?);
+        if let Some(guesses) = &guesses {
+            guesses.left()?;
+        }
+        let verified = inner.verify(token).await;
+        let wrong =
+            matches!(&verified, Err(problem) if problem.status() == StatusCode::UNAUTHORIZED);
+        if let Some(guesses) = guesses.filter(|_| wrong) {
+            guesses.wrong();
+        }
+        let verdict = Arc::new(verified?);
         inner.verdicts.insert(digest, verdict.clone());
         verdict.at(now)
     }
@@ -198,12 +249,19 @@ impl Verdict {
         if now < self.begins_at.saturating_sub(SKEW_S) {
             return Err(refused("it is not valid yet"));
         }
-        Ok(self.caller.clone())
+        self.seen_at.store(now, Ordering::Relaxed);
+        let left = self.expires_at.saturating_add(SKEW_S).saturating_sub(now);
+        Ok(self.caller.clone().until(Duration::from_secs(left.unsigned_abs())))
+    }
+
+    fn is_session(&self, now: i64) -> bool {
+        let idle = now.saturating_sub(self.seen_at.load(Ordering::Relaxed));
+        self.caller.is_customer() && idle < SESSION_IDLE_MAX_S && now < self.expires_at
     }
 }
 
 impl Inner {
-    async fn verify(&self, token: &str, now: i64) -> Result<Verdict, Problem> {
+    async fn verify(self: &Arc<Self>, token: &str) -> Result<Verdict, Problem> {
         let malformed = || refused("it is not a signed JSON Web Token");
         let (signed, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
         let (header, claims) = signed.split_once('.').ok_or_else(malformed)?;
@@ -218,8 +276,10 @@ impl Inner {
         }
         let signature = decode(signature)?;
         let named = header.kid.as_deref();
-        if !self.has_key(named) {
-            self.fetch(now).await;
+        if !self.has_key(named)
+            && let Some(going) = self.fetching()
+        {
+            ended(going).await;
         }
         // The generation is read before the keys: what is newer is only looked at once more.
         let generation = self.generation.load(Ordering::Acquire);
@@ -270,10 +330,14 @@ impl Inner {
             expires_at: seconds(exp),
             begins_at: nbf.map_or(i64::MIN, seconds),
             generation,
+            seen_at: AtomicI64::new(i64::MIN),
         })
     }
 
     fn keys(&self) -> Option<Arc<KeySet>> {
+        if self.is_stale() {
+            return None;
+        }
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -281,31 +345,57 @@ impl Inner {
         self.keys().is_some_and(|keys| keys.find(kid).is_some())
     }
 
-    /// Fetches keys that are old. Whoever comes meanwhile goes on with those.
-    async fn renew(&self, now: i64) {
-        let age = now.saturating_sub(self.fetched_at.load(Ordering::Relaxed));
-        if self.fetch.is_none() || age < KEYS_AGE_MAX_S || self.keys().is_none() {
+    /// Seconds since it began.
+    fn elapsed(&self) -> i64 {
+        i64::try_from(self.began.elapsed().as_secs()).unwrap_or(i64::MAX / 2)
+    }
+
+    fn age(&self) -> i64 {
+        self.elapsed().saturating_sub(self.fetched_at.load(Ordering::Relaxed))
+    }
+
+    /// Whether the keys are too old to be believed: who has lost theirs may have said so since.
+    fn is_stale(&self) -> bool {
+        self.fetch.is_some() && self.age() >= KEYS_BELIEVED_MAX_S
+    }
+
+    /// Has keys that are old fetched again. Whoever comes meanwhile goes on with those, for as long
+    /// as they are believed.
+    async fn renew(self: &Arc<Self>) {
+        if self.fetch.is_none() || self.age() < KEYS_AGE_MAX_S {
             return;
         }
-        if let Ok(_one) = self.fetching.try_lock() {
-            self.fetch_alone(now).await;
+        let going = self.fetching();
+        if let Some(going) = going.filter(|_| self.is_stale()) {
+            ended(going).await;
         }
     }
 
-    /// Fetches keys, unless that was tried just now. Whoever comes meanwhile waits for the same.
-    async fn fetch(&self, now: i64) {
-        if self.fetch.is_some() {
-            let _one = self.fetching.lock().await;
-            self.fetch_alone(now).await;
+    /// Has keys fetched, unless that was tried just now. Closed once that has ended; whoever comes
+    /// meanwhile is given the same.
+    fn fetching(self: &Arc<Self>) -> Option<watch::Receiver<()>> {
+        let fetch = self.fetch.clone()?;
+        let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(going) = fetching.going.as_ref().filter(|going| going.has_changed().is_ok()) {
+            return Some(going.clone());
         }
-    }
-
-    async fn fetch_alone(&self, now: i64) {
-        let Some(fetch) = &self.fetch else { return };
+        let now = self.elapsed();
         if now.saturating_sub(self.tried_at.load(Ordering::Relaxed)) < FETCH_PAUSE_S {
-            return;
+            return None;
         }
         self.tried_at.store(now, Ordering::Relaxed);
+        while fetching.tasks.try_join_next().is_some() {}
+        let (done, going) = watch::channel(());
+        let inner = self.clone();
+        fetching.tasks.spawn(async move {
+            inner.take(&fetch, now).await;
+            drop(done);
+        });
+        fetching.going = Some(going.clone());
+        Some(going)
+    }
+
+    async fn take(&self, fetch: &Fetch, now: i64) {
         let fetched = match tokio::time::timeout(FETCH_MAX, fetch()).await {
             Ok(fetched) => fetched,
             Err(_) => Err("it took too long".to_owned()),
@@ -323,6 +413,11 @@ impl Inner {
             }
         }
     }
+}
+
+/// Waits until it is closed.
+async fn ended(mut going: watch::Receiver<()>) {
+    while going.changed().await.is_ok() {}
 }
 
 fn refused(why: &str) -> Problem {

@@ -17,6 +17,7 @@ use crate::world::LIMITS;
 struct Script {
     statuses: Mutex<VecDeque<u16>>,
     keys: Mutex<Vec<Option<String>>>,
+    traceparents: Mutex<Vec<Option<String>>>,
     gate: Semaphore,
 }
 
@@ -31,8 +32,9 @@ async fn reply(
     headers: HeaderMap,
     uri: Uri,
 ) -> (StatusCode, String) {
-    let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap().to_owned());
-    script.keys.lock().unwrap().push(key);
+    let given = |name| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    script.keys.lock().unwrap().push(given("idempotency-key"));
+    script.traceparents.lock().unwrap().push(given("traceparent"));
     match uri.path() {
         "/gate" => script.gate.acquire().await.unwrap().forget(),
         "/silent" => std::future::pending().await,
@@ -51,6 +53,7 @@ impl Peer {
         let script = Arc::new(Script {
             statuses: Mutex::default(),
             keys: Mutex::default(),
+            traceparents: Mutex::default(),
             gate: Semaphore::new(0),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -116,6 +119,19 @@ async fn a_question_is_repeated_under_its_key_until_there_is_an_answer() {
     peer.answers(&[500, 429, 200]);
     assert_eq!(ask(&peer.way(3)).await, "ok");
     assert_eq!(*peer.script.keys.lock().unwrap(), vec![Some("key".to_owned()); 3]);
+}
+
+#[tokio::test]
+async fn whoever_is_called_is_told_where_in_the_trace() {
+    let _spans = trace::collect(trace::Resource::builder_empty().build(), 1.0, 64);
+    let peer = Peer::start().await;
+    let caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let way = peer.way(1);
+    let span = Span::child(Kind::Consumer, || "caller".to_owned(), Some(caller));
+    assert_eq!(span.around(ask(&way)).await, "ok");
+    let told = peer.script.traceparents.lock().unwrap()[0].clone().unwrap();
+    assert_eq!(told[..36], caller[..36], "the same trace");
+    assert!(told != caller && Some(&told) != span.traceparent().as_ref(), "a span of its own");
 }
 
 #[tokio::test]

@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use event_store::{Fault, Reactor, Store};
 use schemas::payment::{Event, Operation};
-use schemas::{Category, Clock, Fact, OrderId, PaymentId, Recorded, Text};
+use schemas::{Category, Clock, Fact, OrderId, PaymentId, Recorded, Text, actor};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::record::{Recorder, poison};
-use crate::{Config, ConfigError, Limits, Outcome, Rejection};
+use crate::{Config, ConfigError, Limits, Outcome, Rejection, metrics};
 use answer::Next;
 use provider::Provider;
 
-/// Whom the log names as the one who says so.
-const ACTOR: &str = "payment-adapter";
 /// The most events of one payment that are looked through for a question.
 const EVENTS_MAX: i64 = 1000;
 /// How long it may take to find a payment: the provider waits for the answer to its webhook.
@@ -63,7 +62,7 @@ impl Payments {
     /// # Errors
     /// Where `config` is no good.
     pub fn new(store: Store, clock: Clock, config: &Config) -> Result<Self, ConfigError> {
-        let recorder = Recorder { store, clock, actor: ACTOR };
+        let recorder = Recorder { store, clock, actor: actor::PAYMENT_ADAPTER };
         Ok(Self { recorder, provider: Provider::new(config)? })
     }
 
@@ -190,10 +189,12 @@ impl Reactor for Payments {
         let Some((order, fact)) = order_of(event) else {
             return Err(poison(event, "this release cannot read it"));
         };
+        let started = Instant::now();
         let next = match fact {
             Event::OutcomeUnknown { operation, .. } => self.ask_again(event, *operation).await?,
             fact => self.ask(PaymentId::new(event.stream.id), fact).await,
         };
+        metrics::asked(fact, started.elapsed());
         self.recorder.conclude::<aggregates::payment::Payment>(event, order, next).await
     }
 }

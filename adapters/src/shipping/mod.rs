@@ -5,16 +5,13 @@ mod carrier;
 
 use event_store::{Fault, Reactor, Store, Vault};
 use schemas::shipping::Event;
-use schemas::{Category, Clock, Fact, FulfilmentId, Recorded};
+use schemas::{Category, Clock, Fact, FulfilmentId, Recorded, actor};
 use uuid::Uuid;
 
 use crate::record::{Recorder, poison};
 use crate::{Config, ConfigError};
 use answer::Next;
 use carrier::Api;
-
-/// Whom the log names as the one who says so.
-const ACTOR: &str = "carrier-adapter";
 
 /// The adapter to the carrier.
 #[derive(Debug)]
@@ -35,7 +32,7 @@ impl Carrier {
         clock: Clock,
         config: &Config,
     ) -> Result<Self, ConfigError> {
-        let recorder = Recorder { store, clock, actor: ACTOR };
+        let recorder = Recorder { store, clock, actor: actor::CARRIER_ADAPTER };
         Ok(Self { recorder, vault, api: Api::new(config)? })
     }
 

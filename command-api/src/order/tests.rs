@@ -101,3 +101,14 @@ fn only_trusted_callers_say_when_and_never_in_the_future() {
     assert_eq!(status(past, false), 403);
     assert_eq!(status(future, true), 422);
 }
+
+#[test]
+fn customers_name_prices_where_they_are_trusted_to() {
+    let status = |customer, scopes: &[&str]| {
+        let priced = priced(&Caller::new("somebody", customer, scopes));
+        priced.map_err(|problem| problem.status().as_u16())
+    };
+    assert_eq!(status(None, &["orders:write"]), Ok(()));
+    assert_eq!(status(Some("usr_7"), &["orders:*", "staff"]), Err(403));
+    assert_eq!(status(Some("usr_7"), &["orders:write", "prices:write"]), Ok(()));
+}

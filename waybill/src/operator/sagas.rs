@@ -94,7 +94,7 @@ struct List {
     at: At,
 }
 
-/// Which saga, and who says so.
+/// Which saga, and why. Who does it is whose token it is.
 #[derive(Debug, Args)]
 struct Act {
     /// As `sag_0197…`.
@@ -102,9 +102,6 @@ struct Act {
     /// Why, for those who ask later.
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Who asks.
-    #[arg(long, env = "USER", value_name = "NAME", default_value = "operator")]
-    actor: String,
     /// What shows that it is so.
     #[arg(long, value_name = "TEXT")]
     evidence: Option<String>,
@@ -157,7 +154,6 @@ async fn act(output: Output, verb: Verb, asked: &Act, more: Value) -> anyhow::Re
         None => client.get(&path).await?["version"].as_i64().unwrap_or(0),
     };
     let mut body = Map::new();
-    body.insert("actor".to_owned(), asked.actor.clone().into());
     body.insert("reason".to_owned(), asked.reason.clone().into());
     if let Some(evidence) = &asked.evidence {
         body.insert("evidence".to_owned(), evidence.clone().into());

@@ -39,7 +39,8 @@ enum Command {
         /// The customer that they are, who then sees what is theirs and nothing else.
         #[arg(long)]
         customer: Option<CustomerId>,
-        /// What they may do, with commas between. [default: everything]
+        /// What they may do, with commas between. [default: everything, or for a customer
+        /// everything that customers may]
         #[arg(long, value_name = "SCOPE,…", value_delimiter = ',')]
         scopes: Vec<String>,
         /// How long it is good for, in hours.
@@ -93,11 +94,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<Ending> {
         Command::NewKey => output.line(MasterKey::generate(Chance::system()).as_str()),
         Command::KeySet { key } => output.line(key.issuer()?.key_set()),
         Command::Issue { subject, customer, scopes, hours, key } => {
-            let all = access::scopes();
-            let scopes: Vec<_> = match scopes.as_slice() {
-                [] => all.into_iter().collect(),
-                named => named.iter().map(String::as_str).collect(),
-            };
+            let scopes = granted(customer.is_some(), &scopes)?;
             let customer = customer.map(|customer| customer.to_string());
             let expires_at = (Clock::system().now() + TimeDelta::hours(hours.into())).timestamp();
             let customer = customer.as_deref();
@@ -106,4 +103,44 @@ pub(crate) fn run(options: Options) -> anyhow::Result<Ending> {
         }
     }
     Ok(Ending::Orderly)
+}
+
+/// What a token grants: what was named, or everything. A customer is granted nothing but what is
+/// for customers, and to name prices only where somebody says so.
+fn granted(customer: bool, named: &[String]) -> anyhow::Result<Vec<&str>> {
+    let all = if customer { access::customer_scopes() } else { access::scopes() };
+    if named.is_empty() {
+        return Ok(all.into_iter().collect());
+    }
+    let named: Vec<_> = named.iter().map(String::as_str).collect();
+    let fits = |scope: &str| all.contains(scope) || scope == command_api::PRICES;
+    let foreign: Vec<_> = named.iter().copied().filter(|scope| !fits(scope)).collect();
+    if customer && !foreign.is_empty() {
+        return Err(Misconfigured::error(format!(
+            "{} is not for customers, who may be granted {}",
+            foreign.join(", "),
+            all.into_iter().collect::<Vec<_>>().join(", ")
+        )));
+    }
+    Ok(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn customers_are_granted_what_is_for_customers() {
+        let named =
+            |scopes: &[&str]| scopes.iter().map(|&scope| scope.to_owned()).collect::<Vec<_>>();
+        let all = granted(true, &[]).unwrap();
+        assert!(all.contains(&"orders:write") && !all.contains(&"orders:import"), "{all:?}");
+        assert!(!all.contains(&"prices:write"), "{all:?}");
+        assert!(granted(true, &named(&["orders:read", "prices:write"])).is_ok());
+        for staff in ["orders:import", "orders:*", "ops:read", "staff"] {
+            assert!(granted(true, &named(&["orders:read", staff])).is_err(), "{staff}");
+        }
+        assert!(granted(false, &[]).unwrap().contains(&"orders:import"));
+        assert!(granted(false, &named(&["ops:*"])).is_ok());
+    }
 }

@@ -92,6 +92,7 @@ pub(super) fn start(
     outside: Outside,
     gate: Gate,
 ) {
+    platform.metrics.of_gate(&gate);
     let inbox = command_api::Inbox::new(platform.store.clone(), platform.clock);
     platform.react(supervisor, feed, inbox);
     let router = command_api::router(command_api::Config {
@@ -100,9 +101,9 @@ pub(super) fn start(
         clock: platform.clock,
         ids: platform.ids,
         gate,
-        payment_webhook_secret: outside.secrets.payment_webhook_secret,
+        payment_webhook_secret: outside.secrets.payment_webhook_secret.as_str().to_owned(),
         find_payment: outside.find_payment,
-        carrier_webhook_secret: outside.secrets.carrier_webhook_secret,
+        carrier_webhook_secret: outside.secrets.carrier_webhook_secret.as_str().to_owned(),
         health: health::checks(platform),
     });
     health::serve_router(supervisor, "command-api", listener, router, &platform.metrics);

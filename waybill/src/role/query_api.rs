@@ -88,6 +88,7 @@ pub(super) fn start(
     let ids = Ids::system();
     let cursor_secret = cursors.cursor_secret.filter(|secret| !secret.is_empty());
     metrics.of_readers(&pool);
+    metrics.of_gate(&gate);
     let limits = StreamLimits {
         open_max: streams.event_streams.into(),
         per_caller_max: streams.event_streams_per_caller.into(),

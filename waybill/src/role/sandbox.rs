@@ -89,8 +89,8 @@ impl Sandbox {
     pub(super) fn new(keys: (&str, &str), secrets: &WebhookSecrets) -> Self {
         let WebhookSecrets { payment_webhook_secret, carrier_webhook_secret } = secrets;
         Self {
-            provider: sandbox::Config::new(keys.0, payment_webhook_secret),
-            carrier: sandbox::Config::new(keys.1, carrier_webhook_secret),
+            provider: sandbox::Config::new(keys.0, payment_webhook_secret.as_str()),
+            carrier: sandbox::Config::new(keys.1, carrier_webhook_secret.as_str()),
         }
     }
 

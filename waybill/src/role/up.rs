@@ -20,7 +20,7 @@ use crate::endpoints::{DATA_DIR_DEFAULT, Endpoints};
 use crate::exit::Ending;
 use crate::health::bind;
 use crate::operator::migrate::migrate;
-use crate::options::{self, Outside, Provider, WebhookSecrets};
+use crate::options::{self, Hidden, Outside, Provider, WebhookSecrets};
 use crate::output::{Output, Style};
 use crate::platform::Platform;
 use crate::supervisor::{Signals, Supervisor};
@@ -99,6 +99,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Ending> {
     if options.access.jwks().is_none() {
         access::on_loopback(options.command_addr, "--command-addr")?;
         access::on_loopback(options.query_addr, "--query-addr")?;
+        access::on_loopback(options.payment_addr, "--payment-addr")?;
+        access::on_loopback(options.carrier_addr, "--carrier-addr")?;
     }
     let data_dir = choose(&options.data_dir)?;
     let servers = tokio::select! {
@@ -235,8 +237,8 @@ fn start_roles(
 ) -> anyhow::Result<()> {
     let secret = |prefix: &str| format!("{prefix}_{}", Ids::system().next().simple());
     let secrets = WebhookSecrets {
-        payment_webhook_secret: secret("whsec"),
-        carrier_webhook_secret: secret("whsec"),
+        payment_webhook_secret: Hidden::new(secret("whsec")),
+        carrier_webhook_secret: Hidden::new(secret("whsec")),
     };
     let outside = Outside {
         provider: Provider {

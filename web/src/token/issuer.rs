@@ -9,6 +9,8 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use crate::caller::STAFF;
+
 /// Signs tokens.
 pub struct Issuer {
     pair: Ed25519KeyPair,
@@ -22,7 +24,7 @@ pub struct Issuer {
 pub struct Grant<'a> {
     /// Who brings it.
     pub subject: &'a str,
-    /// The customer that they are; none: staff, or a service.
+    /// The customer that they are; none: staff, or a service, which the token then says.
     pub customer: Option<&'a str>,
     /// What they may do.
     pub scopes: &'a [&'a str],
@@ -57,9 +59,11 @@ impl Issuer {
     /// A token.
     #[must_use]
     pub fn issue(&self, grant: &Grant<'_>) -> String {
+        let staff = grant.customer.is_none().then_some(STAFF);
+        let scopes: Vec<_> = grant.scopes.iter().copied().chain(staff).collect();
         let mut claims = json!({
             "iss": self.name, "aud": self.audience, "sub": grant.subject,
-            "exp": grant.expires_at, "scope": grant.scopes.join(" "),
+            "exp": grant.expires_at, "scope": scopes.join(" "),
         });
         if let Some(customer) = grant.customer {
             claims["customer"] = customer.into();

@@ -63,7 +63,7 @@ impl KeySet {
     /// Reads a JSON Web Key Set. Keys that are for something else are left out.
     ///
     /// # Errors
-    /// Where it is none, or has more keys than anybody needs.
+    /// Where it is none, has more keys than anybody needs, or two of one name.
     pub fn parse(text: &str) -> Result<Self, KeySetError> {
         let set: Set =
             serde_json::from_str(text).map_err(|_| KeySetError("it is not a JSON Web Key Set"))?;
@@ -71,7 +71,13 @@ impl KeySet {
             return Err(KeySetError("the JSON Web Key Set has more than 64 keys"));
         }
         let ours = |jwk: Jwk| Some((jwk.kid.clone(), Key::of(&jwk)?));
-        Ok(Self(set.keys.into_iter().filter_map(ours).collect()))
+        let keys: Vec<_> = set.keys.into_iter().filter_map(ours).collect();
+        let mut names: Vec<_> = keys.iter().filter_map(|(name, _)| name.as_deref()).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(KeySetError("two keys of the JSON Web Key Set have the same kid"));
+        }
+        Ok(Self(keys))
     }
 
     /// The key of that name; without a name the only one there is.

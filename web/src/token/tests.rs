@@ -153,16 +153,46 @@ async fn what_was_remembered_of_a_token_ends_with_it() {
     assert!(refusal(&tokens, &token).await.contains("expired"));
 }
 
+#[tokio::test]
+async fn a_customer_who_calls_now_and_then_is_a_session() {
+    let issuer = issuer(7);
+    let now = Arc::new(AtomicI64::new(NOW));
+    let clock: Now = {
+        let now = now.clone();
+        Arc::new(move || now.load(Ordering::Relaxed))
+    };
+    let keys = Keys::Fixed(KeySet::parse(&issuer.key_set()).unwrap());
+    let tokens = Tokens::new(ISSUER, "waybill", keys, clock);
+    let of = |customer, lasts| issuer.issue(&Grant { customer, ..grant(NOW + lasts) });
+    let (staff, ada) = (of(None, 9000), of(Some("usr_1"), 9000));
+    let (grace, late) = (of(Some("usr_2"), 9000), of(Some("usr_3"), -600));
+    for token in [&staff, &ada, &ada, &grace] {
+        assert!(tokens.caller(token).await.is_ok());
+    }
+    refusal(&tokens, &late).await;
+    assert_eq!(tokens.sessions(), 2);
+    now.fetch_add(SESSION_IDLE_MAX_S - 1, Ordering::Relaxed);
+    assert!(tokens.caller(&ada).await.is_ok());
+    now.fetch_add(1, Ordering::Relaxed);
+    assert_eq!(tokens.sessions(), 1);
+}
+
 /// A provider whose keys can be changed, and which counts how often it is asked.
 struct Provider {
-    keys: Arc<std::sync::Mutex<Option<String>>>,
+    keys: Arc<Mutex<Option<String>>>,
     asked: Arc<AtomicUsize>,
+    /// The clock on the wall, which only tokens end by.
     now: Arc<AtomicI64>,
     tokens: Tokens,
 }
 
+/// Lets so many seconds pass.
+async fn pass(seconds: i64) {
+    tokio::time::advance(Duration::from_secs(seconds.unsigned_abs())).await;
+}
+
 fn provider(keys: Option<String>) -> Provider {
-    let keys = Arc::new(std::sync::Mutex::new(keys));
+    let keys = Arc::new(Mutex::new(keys));
     let (asked, now) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicI64::new(NOW)));
     let fetch: Fetch = {
         let (keys, asked) = (keys.clone(), asked.clone());
@@ -183,7 +213,7 @@ fn provider(keys: Option<String>) -> Provider {
     Provider { keys, asked, now, tokens }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn keys_are_fetched_once_for_everybody_who_waits() {
     let issuer = issuer(7);
     let Provider { asked, tokens, .. } = provider(Some(issuer.key_set()));
@@ -193,10 +223,10 @@ async fn keys_are_fetched_once_for_everybody_who_waits() {
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn unknown_keys_are_asked_for_now_and_then_only() {
     let (old, new) = (issuer(7), issuer(8));
-    let Provider { keys, asked, now, tokens } = provider(Some(old.key_set()));
+    let Provider { keys, asked, tokens, .. } = provider(Some(old.key_set()));
     let (first, second) = (old.issue(&grant(NOW + 6000)), new.issue(&grant(NOW + 6000)));
     assert!(tokens.caller(&first).await.is_ok());
     *keys.lock().unwrap() = Some(new.key_set());
@@ -204,30 +234,76 @@ async fn unknown_keys_are_asked_for_now_and_then_only() {
         refusal(&tokens, &second).await;
     }
     assert_eq!(asked.load(Ordering::Relaxed), 1, "the provider was asked just now");
-    now.fetch_add(FETCH_PAUSE_S, Ordering::Relaxed);
+    pass(FETCH_PAUSE_S).await;
     assert!(tokens.caller(&second).await.is_ok());
     assert_eq!(asked.load(Ordering::Relaxed), 2);
     refusal(&tokens, &first).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn keys_grow_old_and_are_kept_while_the_provider_is_away() {
     let (old, new) = (issuer(7), issuer(8));
-    let Provider { keys, asked, now, tokens } = provider(None);
+    let Provider { keys, asked, tokens, .. } = provider(None);
     let (first, second) = (old.issue(&grant(NOW + 6000)), new.issue(&grant(NOW + 6000)));
     let problem = tokens.caller(&first).await.unwrap_err();
     assert_eq!((problem.status().as_u16(), problem.code()), (503, "dependency_unavailable"));
     *keys.lock().unwrap() = Some(old.key_set());
-    now.fetch_add(FETCH_PAUSE_S, Ordering::Relaxed);
+    pass(FETCH_PAUSE_S).await;
     assert!(tokens.caller(&first).await.is_ok());
     *keys.lock().unwrap() = None;
-    now.fetch_add(KEYS_AGE_MAX_S, Ordering::Relaxed);
+    pass(KEYS_AGE_MAX_S).await;
     assert!(tokens.caller(&first).await.is_ok(), "old keys are better than none");
-    assert_eq!(asked.load(Ordering::Relaxed), 3);
+    while asked.load(Ordering::Relaxed) < 3 {
+        tokio::task::yield_now().await;
+    }
     *keys.lock().unwrap() = Some(new.key_set());
-    now.fetch_add(FETCH_PAUSE_S, Ordering::Relaxed);
-    refusal(&tokens, &first).await;
+    pass(FETCH_PAUSE_S).await;
     assert!(tokens.caller(&second).await.is_ok());
+    refusal(&tokens, &first).await;
+    // What nobody has confirmed for an hour may have been withdrawn.
+    *keys.lock().unwrap() = None;
+    pass(KEYS_BELIEVED_MAX_S - 1).await;
+    assert!(tokens.caller(&second).await.is_ok());
+    pass(1).await;
+    let problem = tokens.caller(&second).await.unwrap_err();
+    assert_eq!((problem.status().as_u16(), problem.code()), (503, "dependency_unavailable"));
+    *keys.lock().unwrap() = Some(new.key_set());
+    pass(FETCH_PAUSE_S).await;
+    assert!(tokens.caller(&second).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hangs_up_does_not_stop_the_keys_for_others() {
+    let issuer = issuer(7);
+    let Provider { asked, tokens, .. } = provider(Some(issuer.key_set()));
+    let token = issuer.issue(&grant(NOW + 60));
+    tokio::select! {
+        biased;
+        answered = tokens.caller(&token) => panic!("{answered:?}"),
+        () = std::future::ready(()) => {}
+    }
+    assert!(tokens.caller(&token).await.is_ok());
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_makes_no_keys_old_and_keeps_none_young() {
+    const DAY_S: i64 = 24 * 60 * 60;
+    let (old, new) = (issuer(7), issuer(8));
+    let Provider { keys, asked, now, tokens } = provider(Some(old.key_set()));
+    let (first, second) = (old.issue(&grant(NOW + 9 * DAY_S)), new.issue(&grant(NOW + 9 * DAY_S)));
+    assert!(tokens.caller(&first).await.is_ok());
+    now.fetch_add(DAY_S, Ordering::Relaxed);
+    assert!(tokens.caller(&first).await.is_ok());
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    now.fetch_sub(5 * DAY_S, Ordering::Relaxed);
+    *keys.lock().unwrap() = Some(new.key_set());
+    pass(FETCH_PAUSE_S).await;
+    assert!(tokens.caller(&second).await.is_ok(), "the pause is over, whatever the wall says");
+    refusal(&tokens, &first).await;
+    *keys.lock().unwrap() = None;
+    pass(KEYS_BELIEVED_MAX_S).await;
+    assert_eq!(tokens.caller(&second).await.unwrap_err().status().as_u16(), 503);
 }
 
 #[test]
@@ -237,5 +313,15 @@ fn what_is_no_key_set_is_refused() {
     }
     let many = json!({ "keys": vec![json!({ "kty": "oct" }); 65] });
     assert!(KeySet::parse(&many.to_string()).is_err());
+    let two = |kid| {
+        let key = |seed, kid| {
+            let mut set: Value = serde_json::from_str(&issuer(seed).key_set()).unwrap();
+            let mut key = set["keys"][0].take();
+            key["kid"] = json!(kid);
+            key
+        };
+        KeySet::parse(&json!({ "keys": [key(7, "a"), key(8, kid)] }).to_string())
+    };
+    assert!(two("a").is_err() && two("b").is_ok());
     assert!(Issuer::new(&[7; 31], ISSUER, "waybill").is_none());
 }
