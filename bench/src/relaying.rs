@@ -21,7 +21,7 @@ use crate::report::Turns;
 /// Messages that wait for JetStream's word, as many as the relay lets wait.
 const WINDOW: usize = 512;
 /// Names the message before one.
-const EXPECTED: &str = "Nats-Expected-Last-Sequence";
+const EXPECTED: &str = "Nats-Expected-";
 /// Where the other client publishes to.
 const STREAM: &str = "PLAIN";
 
@@ -99,7 +99,8 @@ async fn publish(context: &Context, messages: Vec<StreamMessage>) -> Result<f64>
     for StreamMessage { subject, headers: all, payload, .. } in messages {
         let mut headers = HeaderMap::new();
         // What the message before it must be is different there.
-        for (name, values) in all.iter().filter(|(name, _)| name.to_string() != EXPECTED) {
+        for (name, values) in all.iter().filter(|(name, _)| !name.to_string().starts_with(EXPECTED))
+        {
             headers.insert(name.clone(), values[0].clone());
         }
         prepared.push((format!("plain.{subject}"), headers, payload));

@@ -46,7 +46,7 @@ pub enum Fault {
         /// What is wrong with it.
         why: String,
     },
-    /// The database refuses what was written (SQLSTATE class 22 or 23): one of the events is
+    /// The database refuses what was written (SQLSTATE class 22, 23 or 54): one of the events is
     /// poison, and the consumer finds out which.
     #[error("{0}")]
     Data(String),
@@ -61,7 +61,10 @@ pub enum Fault {
 impl From<sqlx::Error> for Fault {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        let data = code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"));
+        // Not a value, against a rule, beyond a limit. Whoever was sent away from a deadlock (40P01)
+        // is right to come back.
+        let data =
+            code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)));
         let why = chain(&error);
         if data { Self::Data(why) } else { Self::System(why) }
     }

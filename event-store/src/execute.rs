@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use metrics::counter;
 use schemas::{Decider, Encoded, Event as _, Refusal as _, StreamId};
 use tokio::time::sleep;
 use trace::{Kind, Span};
 
 use crate::batch::replay;
 use crate::cache::Known;
+use crate::metrics::REPLAYED;
 use crate::ticket::Fate;
 use crate::{Append, AppendError, Done, Error, ExecuteError, Meta, Refused, Store, Write};
 
@@ -85,6 +87,11 @@ impl Store {
             .map(|traceparent| Box::new(Meta { traceparent: Some(traceparent), ..meta.clone() }));
         let meta = traced.as_deref().unwrap_or(meta);
         let done = self.repeat::<D>(source, streams, command, meta).await;
+        if let Ok(Done { replayed: true, .. }) | Err(ExecuteError::Refused { replayed: true, .. }) =
+            done
+        {
+            counter!(REPLAYED).increment(1);
+        }
         if span.is_on() {
             span.set("waybill.command_id", meta.command_id.to_string());
             match &done {

@@ -46,6 +46,7 @@ pub(crate) const SNAPSHOTS_WRITTEN: &str = "waybill_snapshots_written_total";
 pub(crate) const SNAPSHOTS_DROPPED: &str = "waybill_snapshots_dropped_total";
 pub(crate) const SNAPSHOTS_USED: &str = "waybill_snapshots_used_total";
 pub(crate) const SNAPSHOTS_UNREADABLE: &str = "waybill_snapshots_unreadable_total";
+pub(crate) const REPLAYED: &str = "waybill_commands_replayed_total";
 const VAULT_KEPT: &str = "waybill_vault_kept_subjects";
 const VAULT_KEPT_MAX: &str = "waybill_vault_kept_subjects_max";
 const APPEND_QUEUE: &str = "waybill_append_queue_commands";
@@ -95,7 +96,10 @@ pub fn describe() {
     describe_counter!(SNAPSHOTS_DROPPED, Unit::Count, "Snapshots that were due and not written");
     describe_counter!(SNAPSHOTS_USED, Unit::Count, "Folds that began at a snapshot");
     describe_counter!(SNAPSHOTS_UNREADABLE, Unit::Count, "Snapshots that could not be read");
-    for name in [SNAPSHOTS_WRITTEN, SNAPSHOTS_DROPPED, SNAPSHOTS_USED, SNAPSHOTS_UNREADABLE] {
+    describe_counter!(REPLAYED, Unit::Count, "Commands that the ledger had an answer to");
+    for name in
+        [SNAPSHOTS_WRITTEN, SNAPSHOTS_DROPPED, SNAPSHOTS_USED, SNAPSHOTS_UNREADABLE, REPLAYED]
+    {
         counter!(name).increment(0); // Told from the beginning.
     }
     describe_gauge!(VAULT_KEPT, Unit::Count, "People whose key is kept unwrapped");

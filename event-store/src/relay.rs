@@ -242,13 +242,22 @@ impl Leader<'_> {
         let open_max = if full { BATCH_EVENTS_MAX } else { 0 };
         let next =
             async { if full { read(&mut self.connection, end).await } else { Ok(Vec::new()) } };
-        let (outcome, next) = tokio::join!(self.publisher.publish(rows, open_max), next);
-        self.last = outcome.published.unwrap_or(self.last);
+        let (mut outcome, next) = tokio::join!(self.publisher.publish(rows, open_max), next);
+        let next = next?;
+        loop {
+            self.last = outcome.published.unwrap_or(self.last);
+            if !outcome.error.as_ref().is_some_and(PublishError::is_wrong_tip) {
+                break;
+            }
+            // Perhaps another relay leads, and we have slept. Each turn confirms one event at least.
+            self.prove_lead().await?;
+            outcome = self.publisher.send_again().await;
+        }
         match outcome.error {
             None => {
                 self.checked = Instant::now();
                 self.sent = end;
-                self.ahead = next?;
+                self.ahead = next;
                 Ok(full)
             }
             Some(PublishError::NoStream) => {
@@ -257,6 +266,13 @@ impl Leader<'_> {
             }
             Some(error) => Err(error.into()),
         }
+    }
+
+    /// Fails where the lock is lost.
+    async fn prove_lead(&mut self) -> Result<(), Lost> {
+        let answer = sqlx::query("select 1").execute(&mut self.connection);
+        timeout(READ_WAIT_MAX, answer).await.map_err(|_| Lost::TooSlow)??;
+        Ok(())
     }
 
     /// Looks now and then whether the stream is still there. True where it has to be filled.

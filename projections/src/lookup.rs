@@ -3,7 +3,6 @@
 //! While one look-up is under way, those who come wait, and the next takes all of them: a busy server
 //! goes to the database far less often than it is asked, and a quiet one at once.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +11,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::projection::Projection;
-use crate::row::{Row as _, Table};
+use crate::row::Table;
 
 /// How many rows one look-up takes at most.
 const KEYS_MAX: usize = 256;
@@ -53,7 +52,7 @@ impl<P: Projection<Row: Clone>> Lookup<P> {
     /// The row under `key`.
     ///
     /// # Errors
-    /// Where the database is away.
+    /// Where the database is away, or the row does not hold what it should.
     pub async fn get(&self, key: Uuid) -> Result<Option<P::Row>, sqlx::Error> {
         loop {
             let (answer, mut answered) = oneshot::channel();
@@ -76,17 +75,23 @@ impl<P: Projection<Row: Clone>> Lookup<P> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers those who have waited longest.
+    /// Those who have waited longest, as many as one look-up takes. Who has gone is forgotten.
+    fn next(&self) -> Vec<Asked<P::Row>> {
+        let mut waiting = self.waiting();
+        waiting.retain(|asked| !asked.answer.is_closed());
+        let count = waiting.len().min(KEYS_MAX);
+        waiting.drain(..count).collect()
+    }
+
+    /// Answers those who have waited longest. Where one row cannot be read, whoever asked for it is
+    /// told so, and nobody else.
     async fn look_up(&self) -> Result<(), sqlx::Error> {
-        let asked: Vec<_> = {
-            let mut waiting = self.waiting();
-            let count = waiting.len().min(KEYS_MAX);
-            waiting.drain(..count).collect()
-        };
+        let connection = self.pool.acquire().await; // Some may go while it is waited for.
+        let asked = self.next();
         let keys: Vec<_> = asked.iter().map(|asked| asked.key).collect();
-        let found = async { self.table.select(&mut *self.pool.acquire().await?, &keys).await };
+        let found = async { self.table.select_each(&mut *connection?, &keys).await };
         let found = match found.await {
-            Ok(rows) => rows.into_iter().map(|row| (row.key(), row)).collect::<HashMap<_, _>>(),
+            Ok(found) => found,
             Err(error) => {
                 let why = error.to_string();
                 for Asked { answer, .. } in asked {
@@ -96,8 +101,38 @@ impl<P: Projection<Row: Clone>> Lookup<P> {
             }
         };
         for Asked { key, answer } in asked {
-            let _ = answer.send(Ok(found.get(&key).cloned())); // Whoever asked may have gone.
+            let row = match found.get(&key) {
+                Some(Ok(row)) => Ok(Some(row.clone())),
+                Some(Err(error)) => Err(error.to_string()),
+                None => Ok(None),
+            };
+            let _ = answer.send(row); // Whoever asked may have gone.
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order_summary::OrderSummary;
+
+    #[tokio::test]
+    async fn who_has_gone_is_not_looked_up() {
+        let nowhere = PgPool::connect_lazy("postgres://nobody@localhost/nowhere").unwrap();
+        let lookup = Lookup::<OrderSummary>::new(nowhere);
+        let ask = |key| {
+            let (answer, answered) = oneshot::channel();
+            lookup.waiting().push(Asked { key: Uuid::from_u128(key), answer });
+            answered
+        };
+        for key in 0..500 {
+            drop(ask(key));
+        }
+        let there = ask(1_000);
+        let next: Vec<_> = lookup.next().iter().map(|asked| asked.key).collect();
+        assert_eq!(next, [Uuid::from_u128(1_000)]);
+        drop(there);
+        assert!(lookup.next().is_empty());
     }
 }

@@ -4,6 +4,7 @@
 //! struct. Arrays for `unnest` and the fields of a binary `copy` are both made by sqlx's own
 //! encoders, so a column type is whatever sqlx can encode.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -241,9 +242,25 @@ impl<R: Row> Table<R> {
         connection: &mut PgConnection,
         keys: &[Uuid],
     ) -> Result<Vec<R>, sqlx::Error> {
-        let rows =
-            sqlx::query(AssertSqlSafe(self.select.as_str())).bind(keys).fetch_all(connection);
-        rows.await?.iter().map(R::read).collect()
+        self.fetch(connection, keys).await?.iter().map(R::read).collect()
+    }
+
+    /// The rows with these keys, each under its key, and each for itself where it cannot be read.
+    pub(crate) async fn select_each(
+        &self,
+        connection: &mut PgConnection,
+        keys: &[Uuid],
+    ) -> Result<HashMap<Uuid, Result<R, sqlx::Error>>, sqlx::Error> {
+        let rows = self.fetch(connection, keys).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, R::read(row)))).collect()
+    }
+
+    async fn fetch(
+        &self,
+        connection: &mut PgConnection,
+        keys: &[Uuid],
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        sqlx::query(AssertSqlSafe(self.select.as_str())).bind(keys).fetch_all(connection).await
     }
 
     /// Inserts the rows, or replaces those that are there.

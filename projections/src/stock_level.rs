@@ -159,6 +159,27 @@ pub async fn list(
     rows.iter().map(Row::read).collect()
 }
 
+/// How many units there are of all skus together: in the house, held for orders, to be ordered,
+/// and announced.
+///
+/// # Errors
+/// Where the database is away.
+pub async fn levels(pool: &PgPool) -> Result<[(&'static str, i64); 4], sqlx::Error> {
+    let (on_hand, reserved, available, incoming) = sqlx::query_as(
+        "select coalesce(sum(on_hand), 0)::bigint, coalesce(sum(reserved), 0)::bigint,
+                coalesce(sum(available), 0)::bigint, coalesce(sum(incoming), 0)::bigint
+         from read_models.stock_level",
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok([
+        ("on_hand", on_hand),
+        ("reserved", reserved),
+        ("available", available),
+        ("incoming", incoming),
+    ])
+}
+
 /// What [`list`] asks, for whoever looks at how it is planned.
 #[must_use]
 pub fn list_query(out: bool, after: Option<&str>, limit: i64) -> QueryBuilder<Postgres> {

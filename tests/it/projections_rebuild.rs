@@ -597,3 +597,114 @@ async fn events_of_a_parked_stream_wait_behind_it_after_the_switch() {
     assert!(told.contains("nothing changed"), "{told}");
     world.end().await;
 }
+
+/// Goal: a worker does not write back from memory what a rebuild has put right.
+/// Method: a row is damaged, and the worker made to read it and to remember it.
+#[tokio::test]
+async fn what_a_rebuild_puts_right_is_not_written_back_from_memory() {
+    let world = World::start().await;
+    world.stock("mug", 1).await;
+    let id = place(&world, 1).await.remove(0);
+    world.fulfilment(&id).await;
+    world.settle().await;
+    execute(
+        &world,
+        "update read_models.order_summary set line_count = 5;
+         update checkpoints set epoch = epoch + 1, leased_until = null
+         where consumer = 'projection/order_summary'",
+    )
+    .await;
+    let path = format!("/v1/orders/{id}/hold");
+    world.post(&path, json!({ "reason": "fraud" })).await.expect(200);
+    let held = "select count(*) from read_models.order_summary where holds <> '[]'";
+    until("the order to be on hold", || async { (count(&world, held).await == 1).then_some(()) })
+        .await;
+    world.settle().await;
+    let lines = "select sum(line_count) from read_models.order_summary";
+    assert_eq!(count(&world, lines).await, 5);
+
+    let told = succeeded(&command(&world, &["rebuild", "order_summary"]).output().unwrap());
+    assert!(told.contains("differs from the old one"), "{told}");
+    assert_eq!(count(&world, lines).await, 1);
+    world.post(&format!("/v1/orders/{id}/release"), json!({})).await.expect(200);
+    until("the order to go on", || async { (count(&world, held).await == 0).then_some(()) }).await;
+    assert_eq!(count(&world, lines).await, 1);
+    world.end().await;
+}
+
+/// Whether `statement` counts one of those who wait for a lock.
+async fn someone_waits(world: &World, statement: &'static str) {
+    until("somebody to wait", || async { (count(world, statement).await == 1).then_some(()) })
+        .await;
+}
+
+/// Goal: a switch that waits for whoever waits for it is sent away by Postgres, and tries again.
+/// Method: it is held up when it has the checkpoints. Meanwhile a reader of the table comes to wait for
+/// one of them, and the switch then for the reader.
+#[tokio::test]
+async fn a_switch_that_is_sent_away_from_a_deadlock_tries_again() {
+    let world = World::start().await;
+    world.stock("mug", 100).await;
+    place(&world, 2).await;
+    world.settle().await;
+    execute(
+        &world,
+        "do $$ begin
+             execute format('alter database %I set deadlock_timeout = ''10ms''', current_database());
+         end $$;
+         create function wait() returns trigger language plpgsql as $$ begin
+             perform pg_advisory_xact_lock(tg_argv[0]::bigint);
+             return new;
+         end $$;
+         create trigger wait before update on read_models.rebuild_groups
+             for each row when (new.from_slice = 0) execute function wait(4711);
+         create trigger wait before update on read_models.rebuilds
+             for each row when (new.position > old.position) execute function wait(4712)",
+    )
+    .await;
+    let mut held = PgConnection::connect(world.database_url()).await.unwrap();
+    let lock = "select pg_advisory_lock(4711), pg_advisory_lock(4712)";
+    sqlx::raw_sql(lock).execute(&mut held).await.unwrap();
+    let rebuild = command(&world, &["rebuild", "order_summary"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    someone_waits(&world, waiting).await;
+    // What it has to fold when it has the checkpoints.
+    place(&world, 1).await;
+    world.settle().await;
+    sqlx::raw_sql("select pg_advisory_unlock(4711)").execute(&mut held).await.unwrap();
+    let switching = "select count(*) from pg_locks
+                     where locktype = 'advisory' and not granted and objid = 4712";
+    someone_waits(&world, switching).await;
+
+    let mut reader = PgConnection::connect(world.database_url()).await.unwrap();
+    let mut reading = JoinSet::new();
+    reading.spawn(async move {
+        sqlx::raw_sql(
+            "set deadlock_timeout = '1h'; set application_name = 'reader'; begin;
+             select from read_models.order_summary;
+             select from checkpoints where consumer = 'projection/order_summary' for update;
+             commit",
+        )
+        .execute(&mut reader)
+        .await
+        .unwrap();
+        reader.close().await.unwrap();
+    });
+    let reader_waits = "select count(*) from pg_stat_activity
+                        where application_name = 'reader' and wait_event_type = 'Lock'";
+    someone_waits(&world, reader_waits).await;
+    held.close().await.unwrap();
+    reading.join_all().await;
+    let told = succeeded(&rebuild.wait_with_output().unwrap());
+    assert!(told.contains("3 rows") && told.contains("nothing changed"), "{told}");
+    until("Postgres to have told", || async {
+        let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+        (count(&world, deadlocks).await > 0).then_some(())
+    })
+    .await;
+    world.end().await;
+}

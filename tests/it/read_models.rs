@@ -5,6 +5,7 @@
 //! Method: real orders through the whole system; for the plans, large tables filled by SQL.
 
 mod how_to;
+mod lookup;
 mod plans;
 
 use std::collections::BTreeMap;

@@ -90,10 +90,15 @@ impl<'a> Batch<'a> {
         Self { pool, lease, to, state: State::Fresh(connection) }
     }
 
-    /// A batch for which the checkpoint stays where it is.
+    /// A batch for which the checkpoint stays where it is, which has to be where its holder thinks:
+    /// where a crash of the database took it back, rows went back with it, and what the holder
+    /// remembers of them is not so.
     pub(super) async fn in_place(pool: &'a PgPool, lease: &'a Lease) -> Result<Self, Fault> {
         let mut tx = crate::begin(pool).await?;
         lease.hold(&mut tx).await?;
+        if !lease.stands(&mut *tx).await? {
+            return Err(Fault::Lost);
+        }
         Ok(Self { pool, lease, to: lease.position, state: State::Open(tx) })
     }
 

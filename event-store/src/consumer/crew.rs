@@ -75,7 +75,7 @@ pub(super) async fn run<W>(
         faults: Backoff::default(),
     };
     let mut workers = JoinSet::new();
-    let mut ranges: HashMap<i16, CancellationToken> = HashMap::new();
+    let mut ranges = Ranges::new();
     loop {
         let next = tokio::select! {
             biased;
@@ -85,18 +85,24 @@ pub(super) async fn run<W>(
         let wait = match next {
             Next::Take(leases) => {
                 for lease in leases {
-                    let (from, token) = (lease.slices.from(), drain.child_token());
-                    ranges.insert(from, token.clone());
+                    let (from, epoch) = (lease.slices.from(), lease.epoch);
+                    let token = drain.child_token();
+                    // Who held it before, and may not know yet that it does no longer, stops.
+                    if let Some((_, before)) = ranges.insert(from, (epoch, token.clone())) {
+                        before.cancel();
+                    }
                     let working = work(lease, token);
                     workers.spawn(async move {
                         working.await;
-                        from
+                        (from, epoch)
                     });
                 }
                 LOOK_EVERY
             }
             Next::Release(from) => {
-                if let Some(token) = ranges.get(&from).filter(|token| !token.is_cancelled()) {
+                if let Some((_, token)) =
+                    ranges.get(&from).filter(|(_, token)| !token.is_cancelled())
+                {
                     tracing::info!(consumer, from, "another process takes over a range");
                     token.cancel();
                 }
@@ -117,13 +123,18 @@ pub(super) async fn run<W>(
     crew.leave().await;
 }
 
-/// Forgets the range of a worker that has ended; a panic goes on.
-fn ended_well(
-    ended: Result<i16, tokio::task::JoinError>,
-    ranges: &mut HashMap<i16, CancellationToken>,
-) {
+/// The workers of a member: where the range of each begins, under which epoch it holds it, and what
+/// stops it.
+type Ranges = HashMap<i16, (i64, CancellationToken)>;
+
+/// Forgets the worker that has ended, unless another has its range by now; a panic goes on.
+fn ended_well(ended: Result<(i16, i64), tokio::task::JoinError>, ranges: &mut Ranges) {
     match ended {
-        Ok(from) => drop(ranges.remove(&from)),
+        Ok((from, epoch)) => {
+            if ranges.get(&from).is_some_and(|(now, _)| *now == epoch) {
+                ranges.remove(&from);
+            }
+        }
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => {} // Nobody aborts them.
     }

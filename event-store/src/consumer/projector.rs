@@ -8,7 +8,7 @@ use std::time::Duration;
 use schemas::{Position, Recorded};
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use trace::{Kind, Span};
 use uuid::Uuid;
@@ -27,6 +27,9 @@ const PASS_WAIT_MAX: Duration = Duration::from_millis(20);
 
 /// How often to look whether somebody wants a parked stream to be tried again.
 const RETRY_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long parked streams are tried again before the others have as long.
+const RETRY_TURN: Duration = Duration::from_millis(100);
 
 /// Runs a projector until `drain` is cancelled.
 ///
@@ -128,16 +131,26 @@ impl<P: Projector> Worker<'_, P> {
             }
         };
         let mut tail = feed.tail(self.lease.position);
-        let mut retry = interval(RETRY_LOOK_EVERY);
-        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look_at = Instant::now();
+        let mut quiet_since = Instant::now();
         while !self.lease.is_at_stop() {
             let done = tokio::select! {
                 biased;
                 () = self.drain.cancelled() => return End::Drained,
-                _ = retry.tick(), if !self.parked.is_empty() => self.retry(&mut held).await,
-                batch = tail.next(BATCH_EVENTS_MAX) => self.take(&mut held, &batch).await,
+                // Whoever waits for parked streams to be tried again is at rest all the same.
+                () = sleep_until(look_at), if !self.parked.is_empty() => {
+                    let wait = self.retry(&mut held).await;
+                    wait.map(|wait| look_at = Instant::now() + wait)
+                }
+                batch = tail.next(BATCH_EVENTS_MAX) => {
+                    quiet_since = Instant::now();
+                    self.take(&mut held, &batch).await
+                }
                 () = sleep_until(self.past_since + PASS_WAIT_MAX), if self.is_past() => self.pass().await,
-                () = sleep(RENEW_EVERY) => self.rest().await,
+                () = sleep_until(quiet_since + RENEW_EVERY) => {
+                    quiet_since = Instant::now();
+                    self.rest().await
+                }
             };
             if let Err(end) = done {
                 return end;
@@ -327,29 +340,54 @@ impl<P: Projector> Worker<'_, P> {
         Ok(true)
     }
 
-    /// Tries the parked streams again that somebody wants to be tried and whose time has come.
-    async fn retry(&mut self, held: &mut P::Held) -> Result<(), End> {
+    /// Tries the parked streams again that somebody wants to be tried and whose time has come, for
+    /// one turn at most. Says when to look again.
+    async fn retry(&mut self, held: &mut P::Held) -> Result<Duration, End> {
         let due = parked::due(self.store.pool(), &self.lease.consumer, self.lease.slices).await;
         let due = match due {
             Ok(due) => due,
-            Err(error) => return self.pause(&chain(&error)).await,
+            Err(error) => {
+                self.pause(&chain(&error)).await?;
+                return Ok(RETRY_LOOK_EVERY);
+            }
         };
+        let turn_ends = Instant::now() + RETRY_TURN;
         for key in due {
-            let mut events_max = BATCH_EVENTS_MAX;
-            while !self.drain.is_cancelled() {
-                match self.try_again(held, key, events_max).await {
-                    Ok(true) => break,
-                    Ok(false) => self.well(),
-                    // One by one up to the one that it is.
-                    Err(Stop::Poison(..)) if events_max > 1 => events_max = 1,
-                    Err(Stop::Poison(_, why)) => match self.park_again(key, &why).await {
-                        Ok(()) => break,
-                        Err(Stop::Lost) => return Err(End::Lost),
-                        Err(Stop::System(why) | Stop::Poison(_, why)) => self.pause(&why).await?,
-                    },
-                    Err(Stop::Lost) => return Err(End::Lost),
-                    Err(Stop::System(why)) => self.pause(&why).await?,
+            self.retry_one(held, key, turn_ends).await?;
+            if Instant::now() >= turn_ends {
+                return Ok(RETRY_TURN);
+            }
+        }
+        Ok(RETRY_LOOK_EVERY)
+    }
+
+    /// Tries a parked stream again, until nothing waits, or its first event is poison, or some of it
+    /// is done and the turn ends.
+    async fn retry_one(
+        &mut self,
+        held: &mut P::Held,
+        key: Uuid,
+        turn_ends: Instant,
+    ) -> Result<(), End> {
+        let mut events_max = BATCH_EVENTS_MAX;
+        while !self.drain.is_cancelled() {
+            match self.try_again(held, key, events_max).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {
+                    self.well();
+                    if Instant::now() >= turn_ends {
+                        return Ok(());
+                    }
                 }
+                // One by one up to the one that it is.
+                Err(Stop::Poison(..)) if events_max > 1 => events_max = 1,
+                Err(Stop::Poison(_, why)) => match self.park_again(key, &why).await {
+                    Ok(()) => return Ok(()),
+                    Err(Stop::Lost) => return Err(End::Lost),
+                    Err(Stop::System(why) | Stop::Poison(_, why)) => self.pause(&why).await?,
+                },
+                Err(Stop::Lost) => return Err(End::Lost),
+                Err(Stop::System(why)) => self.pause(&why).await?,
             }
         }
         Ok(())
@@ -401,11 +439,15 @@ impl<P: Projector> Worker<'_, P> {
         if self.faults.failed() {
             tracing::warn!(consumer, position, why, "consumer waits for the system");
         }
-        tokio::select! {
-            () = self.drain.cancelled() => return Err(End::Drained),
-            () = sleep(self.faults.delay()) => {}
+        let end = Instant::now() + self.faults.delay();
+        while Instant::now() < end {
+            tokio::select! {
+                () = self.drain.cancelled() => return Err(End::Drained),
+                () = sleep_until(end.min(Instant::now() + RENEW_EVERY)) => {}
+            }
+            self.renew().await?;
         }
-        self.renew().await
+        Ok(())
     }
 
     /// Nothing has come for a while: gives the connection back, and says that the holder lives.

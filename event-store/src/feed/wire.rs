@@ -159,6 +159,11 @@ impl Raw {
         format!("evt.{log}.{}", self.event_type)
     }
 
+    /// By what JetStream knows it.
+    pub(crate) fn message_id(&self, log: &str) -> String {
+        format!("{log}:{}", self.position)
+    }
+
     /// The span of its way to JetStream.
     pub(crate) fn span(&self) -> Span {
         let name = || format!("publish {}", self.event_type);
@@ -177,7 +182,7 @@ impl Raw {
                 headers.insert(HeaderName::from_static(name), value);
             }
         };
-        put(MESSAGE_ID, format!("{log}:{}", self.position));
+        put(MESSAGE_ID, self.message_id(log));
         put(ID, self.event_id.to_string());
         put(SOURCE, format!("/waybill/{log}"));
         put(TYPE, self.event_type.clone());

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
+use async_nats::header::{NATS_EXPECTED_LAST_MESSAGE_ID, NATS_EXPECTED_LAST_SEQUENCE};
 use async_nats::jetstream::context::{GetStreamErrorKind, PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::{self, stream};
 use async_nats::{HeaderMap, client};
@@ -44,9 +44,12 @@ impl PublishError {
     }
 
     /// Whether the message before was not the one we named, as far as we know.
-    fn is_wrong_tip(&self) -> bool {
+    pub(super) fn is_wrong_tip(&self) -> bool {
         match self {
-            Self::Refused(error) => error.kind() == PublishErrorKind::WrongLastSequence,
+            Self::Refused(error) => matches!(
+                error.kind(),
+                PublishErrorKind::WrongLastSequence | PublishErrorKind::WrongLastMessageId
+            ),
             Self::Unclear => true,
             Self::NoStream | Self::JetStream(_) => false,
         }
@@ -88,7 +91,11 @@ pub(super) struct Publisher {
     context: jetstream::Context,
     log: String,
     /// The stream's last sequence number, where we know it: then every message names the one
-    /// before it, and what follows on a lost message is refused instead of closing the gap.
+    /// before it, and what follows on a lost message is refused instead of closing the gap. Where
+    /// we do not, a message is sent alone, when everything before it is confirmed.
+    ///
+    /// A number does not say whose message it is, so what is sent behind another also names its id:
+    /// else a message of somebody else could take the place of one that is refused.
     tip: Option<u64>,
     /// The same once everything that waits has arrived.
     tip_ahead: Option<u64>,
@@ -126,8 +133,7 @@ impl Publisher {
         let stream = self.ensure().await?;
         let state = &stream.cached_info().state;
         self.waiting.clear();
-        self.tip = Some(state.last_sequence);
-        self.tip_ahead = self.tip;
+        self.ends_with(Some(state.last_sequence));
         if state.messages == 0 {
             return Ok(None);
         }
@@ -146,8 +152,14 @@ impl Publisher {
     pub(super) async fn renew(&mut self) -> Result<(), PublishError> {
         let name = wire::stream_name(&self.log);
         self.context.delete_stream(name).await.map_err(PublishError::other)?;
-        self.tip = Some(self.ensure().await?.cached_info().state.last_sequence);
+        let last_sequence = self.ensure().await?.cached_info().state.last_sequence;
+        self.ends_with(Some(last_sequence));
         Ok(())
+    }
+
+    /// Notes what the stream ends with, while nothing waits.
+    fn ends_with(&mut self, tip: Option<u64>) {
+        (self.tip, self.tip_ahead) = (tip, tip);
     }
 
     /// The stream as we want it, without touching what we have no opinion about.
@@ -202,27 +214,43 @@ impl Publisher {
     /// that was sent but the last `open_max`, in order.
     ///
     /// Every event names the one before it, so JetStream's word on the last is its word on all, and
-    /// it is asked for no other. Where the one before is not known, each is asked about.
-    pub(super) async fn publish(&mut self, rows: Vec<Raw>, mut open_max: usize) -> Outcome {
+    /// it is asked for no other. Where what the stream ends with is not known, the first go one by
+    /// one, until JetStream takes one that it did not have.
+    ///
+    /// Where the one before was not the one that was named, all that is not confirmed still waits:
+    /// see [`Publisher::send_again`].
+    pub(super) async fn publish(&mut self, rows: Vec<Raw>, open_max: usize) -> Outcome {
         let mut published = None;
-        let mut result = self.send_all(rows).await;
-        loop {
-            if result.is_err() {
-                open_max = 0; // Sending broke off: what was sent before that is still confirmed.
-            }
-            let confirmed = self.confirm(open_max, &mut published).await;
-            match result.and(confirmed) {
-                Ok(()) => return Outcome { published, error: None },
-                // Somebody else wrote, or a message was lost: send what is left without naming
-                // the one before. What did arrive is known by its id.
-                Err(error) if error.is_wrong_tip() && self.tip_ahead.is_some() => {
-                    (self.tip, self.tip_ahead, open_max) = (None, None, 0);
-                    let rest = self.waiting.drain(..).map(|waiting| waiting.row).collect();
-                    result = self.send_all(rest).await;
-                }
-                Err(error) => return Outcome { published, error: Some(error) },
-            }
+        let result = self.try_publish(rows, open_max, &mut published).await;
+        Outcome { published, error: result.err() }
+    }
+
+    /// Sends what waits once more: somebody else wrote into the stream, or a message was lost. What
+    /// did arrive is known by its id.
+    pub(super) async fn send_again(&mut self) -> Outcome {
+        let rest = self.waiting.drain(..).map(|waiting| waiting.row).collect();
+        self.ends_with(None);
+        self.publish(rest, 0).await
+    }
+
+    async fn try_publish(
+        &mut self,
+        rows: Vec<Raw>,
+        open_max: usize,
+        published: &mut Option<Position>,
+    ) -> Result<(), PublishError> {
+        let mut rows = rows.into_iter();
+        while self.tip_ahead.is_none()
+            && let Some(row) = rows.next()
+        {
+            self.send_all(vec![row]).await?;
+            self.confirm(0, published).await?;
         }
+        let sent = self.send_all(rows.collect()).await;
+        // Where sending broke off, what was sent before that is still confirmed.
+        let open_max = if sent.is_ok() { open_max } else { 0 };
+        let confirmed = self.confirm(open_max, published).await;
+        sent.and(confirmed)
     }
 
     /// Waits for JetStream's word until so many are left, and notes the last event that it took.
@@ -263,7 +291,9 @@ impl Publisher {
         let last = rows.len().saturating_sub(1);
         for (at, row) in rows.into_iter().enumerate() {
             let span = row.span();
-            let word = self.send(&row, at == last).await?;
+            let taken = self.waiting.iter().rfind(|sent| !matches!(sent.word, Word::Never));
+            let before = taken.map(|sent| sent.row.message_id(&self.log));
+            let word = self.send(&row, before, at == last).await?;
             let taken = u64::from(!matches!(word, Word::Never));
             self.tip_ahead = self.tip_ahead.map(|tip| tip + taken);
             self.waiting.push_back(Waiting { row, word, _span: span });
@@ -271,15 +301,23 @@ impl Publisher {
         Ok(())
     }
 
-    /// Sends one event, and asks for JetStream's word where it is the `last`, or may be taken although
-    /// the one before was not.
-    async fn send(&self, row: &Raw, last: bool) -> Result<Word, PublishError> {
+    /// Sends one event behind the message `before`, where that was sent just now, and asks for
+    /// JetStream's word where it is the `last`.
+    async fn send(
+        &self,
+        row: &Raw,
+        before: Option<String>,
+        last: bool,
+    ) -> Result<Word, PublishError> {
         let mut headers = row.headers(&self.log);
-        if let Some(before) = self.tip_ahead {
-            headers.insert(NATS_EXPECTED_LAST_SEQUENCE, before.to_string());
+        if let Some(sequence) = self.tip_ahead {
+            headers.insert(NATS_EXPECTED_LAST_SEQUENCE, sequence.to_string());
+        }
+        if let Some(id) = before {
+            headers.insert(NATS_EXPECTED_LAST_MESSAGE_ID, id);
         }
         let (subject, payload) = (row.subject(&self.log), row.payload.clone().into());
-        if self.tip_ahead.is_some() && !last {
+        if !last {
             return match self.nats.publish_with_headers(subject, headers, payload).await {
                 Ok(()) => Ok(Word::Implied),
                 Err(error) if error.kind() == client::PublishErrorKind::MaxPayloadExceeded => {

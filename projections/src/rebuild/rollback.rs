@@ -4,7 +4,7 @@ use event_store::Store;
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 
-use super::switch::{TRIES_MAX, be_patient, is_passing, lock_checkpoints, old};
+use super::switch::{TRIES_MAX, be_patient, is_passing, old, stop_workers};
 use super::{RebuildError, SCHEMA, lock, shadow};
 use crate::checkpoint;
 use crate::registry::Entry;
@@ -50,7 +50,7 @@ async fn try_rollback(
 ) -> Result<i32, RebuildError> {
     let mut tx = guard.begin().await?;
     be_patient(&mut tx, attempt).await?;
-    let live = lock_checkpoints(&mut tx, &checkpoint(name)).await?;
+    let live = stop_workers(&mut tx, name).await?;
     // What is gone back from is not rebuilt by itself, or the rollback would not last.
     let before: Option<(i32, Value)> = sqlx::query_as(
         "update read_models.versions as now

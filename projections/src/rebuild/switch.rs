@@ -1,8 +1,13 @@
 //! The moment at which the new table takes the old one's name.
 //!
-//! A worker moves its checkpoint first and writes its rows after, so whoever holds the locks of
-//! all of a consumer's checkpoints knows that nobody is writing the table. The ranges of slices may
-//! stand at different positions; the new table stands at the furthest, and so do all ranges then.
+//! Nobody writes rows without moving a checkpoint, so whoever holds the locks of all of a consumer's
+//! checkpoints knows that nobody is writing the table. The ranges of slices may stand at different
+//! positions; the new table stands at the furthest, and so do all ranges then.
+//!
+//! The table is locked before the checkpoints, as a worker's statement does it: in the other order a
+//! worker would have the table and wait for its checkpoint, and the switch wait for the worker. A
+//! worker whose batch is more than one statement still moves its checkpoint first; where the two do
+//! meet, Postgres sends one of them away, and it tries again.
 
 use schemas::Position;
 use serde_json::Value;
@@ -76,7 +81,7 @@ impl<P: Projection> Builder<'_, P> {
     ) -> Result<Switched, RebuildError> {
         let mut tx = guard.begin().await?;
         be_patient(&mut tx, attempt).await?;
-        let live = lock_checkpoints(&mut tx, &checkpoint(P::NAME)).await?;
+        let live = stop_workers(&mut tx, P::NAME).await?;
         self.catch_up_to(live.last).await?;
         let position = self.record.position;
         self.mend().await?;
@@ -94,12 +99,11 @@ impl<P: Projection> Builder<'_, P> {
         .bind(&live.rows)
         .fetch_one(&mut *tx)
         .await?;
-        let same_version = before == i32::from(P::VERSION);
-        move_checkpoints(&mut tx, &checkpoint(P::NAME), (live.first, position), same_version)
-            .await?;
+        move_checkpoints(&mut tx, &checkpoint(P::NAME), (live.first, position)).await?;
         self.record.forget(&mut tx).await?;
         tx.commit().await?;
         self.tell(Stage::Done, position);
+        let same_version = before == i32::from(P::VERSION);
         Ok(Switched { snapshot, comparable: same_version && live.first == position })
     }
 
@@ -147,11 +151,17 @@ pub(super) async fn be_patient(tx: &mut PgConnection, attempt: u32) -> Result<()
     shadow::execute(tx, format!("set local lock_timeout = '{wait}'")).await
 }
 
-/// Stops the workers of `consumer` until the transaction ends, and says where they stand.
-pub(super) async fn lock_checkpoints(
+/// Stops the workers of the read model `name` until the transaction ends, and says where they stand.
+pub(super) async fn stop_workers(
     tx: &mut PgConnection,
-    consumer: &str,
+    name: &str,
 ) -> Result<Locked, RebuildError> {
+    // Readers go on.
+    shadow::execute(tx, format!("lock table {SCHEMA}.{name} in share row exclusive mode")).await?;
+    lock_checkpoints(tx, &checkpoint(name)).await
+}
+
+async fn lock_checkpoints(tx: &mut PgConnection, consumer: &str) -> Result<Locked, RebuildError> {
     // One that has never run could begin beside us.
     for statement in [
         "insert into consumers (consumer) values ($1) on conflict do nothing",
@@ -176,14 +186,12 @@ pub(super) async fn lock_checkpoints(
     if there == locked { Ok(Locked { first, last, rows }) } else { Err(RebuildError::Moving) }
 }
 
-/// Moves every range to the furthest position, where the new table is. A worker that counted on
-/// another position loses its lease, and where the version changed every worker does: it may be of
-/// the release before.
+/// Moves every range to the furthest position, where the new table is. Every worker loses its lease:
+/// it may be of the release before, and what it remembers of rows is of the old table.
 async fn move_checkpoints(
     tx: &mut PgConnection,
     consumer: &str,
     (first, position): (Position, Position),
-    same_version: bool,
 ) -> Result<(), sqlx::Error> {
     // Between the positions nobody has yet held back what belongs to parked streams.
     sqlx::query(
@@ -205,11 +213,10 @@ async fn move_checkpoints(
     sqlx::query(
         "update checkpoints
          set position = $2, epoch = epoch + 1, leased_until = null, updated_at = clock_timestamp()
-         where consumer = $1 and (position <> $2 or not $3)",
+         where consumer = $1",
     )
     .bind(consumer)
     .bind(position)
-    .bind(same_version)
     .execute(tx)
     .await?;
     Ok(())

@@ -93,6 +93,48 @@ impl Projector for Scribe {
     }
 }
 
+/// Counts all events in the one row of `tally`, and remembers the count for as long as it holds its
+/// lease, as read models remember rows.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) faults: Faults,
+}
+
+impl Projector for Tally {
+    type Held = Option<i64>;
+
+    fn name(&self) -> &'static str {
+        "tally"
+    }
+
+    fn spreads(&self) -> bool {
+        false
+    }
+
+    async fn begin(&self, _: &PgPool) -> Result<Option<i64>, Fault> {
+        Ok(None)
+    }
+
+    async fn apply(
+        &self,
+        held: &mut Option<i64>,
+        mut batch: Batch<'_>,
+        events: &[Arc<Recorded>],
+    ) -> Result<Moved, Fault> {
+        events.iter().try_for_each(|event| self.faults.check(event))?;
+        let tx = batch.transaction().await?;
+        let before = match held.take() {
+            Some(count) => count,
+            None => sqlx::query_scalar("select count from tally").fetch_one(&mut *tx).await?,
+        };
+        let count = before + i64::try_from(events.len()).unwrap();
+        sqlx::query("update tally set count = $1").bind(count).execute(tx).await?;
+        let moved = batch.commit().await?;
+        *held = Some(count);
+        Ok(moved)
+    }
+}
+
 /// What a [`Witness`] has seen, in order.
 pub(crate) type Testimony = Arc<Mutex<Vec<(Uuid, i64)>>>;
 

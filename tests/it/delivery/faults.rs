@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use waybill::embedded::{Folder, Nats};
 
 use super::consumers::Scribe;
-use super::jetstream::{messages, position, published};
+use super::jetstream::{cut_off_the_leader, messages, position, published};
 use super::{Log, Process, append, eventually, stream};
 use crate::services;
 
@@ -171,15 +171,7 @@ async fn a_relay_that_stood_still_while_another_led_publishes_nothing_twice() {
     saw_all(&log, "scribe", 410).await;
 
     // Its connection to Postgres is cut, which it cannot know; another one leads.
-    sqlx::query(
-        "select pg_terminate_backend(pid) from pg_locks
-         where locktype = 'advisory' and granted
-           and classid::bigint << 32 | objid::bigint = hashtextextended($1, 0)",
-    )
-    .bind(format!("waybill.relay.{}", log.name))
-    .execute(&log.database)
-    .await
-    .unwrap();
+    cut_off_the_leader(&log).await;
     process.relay();
     let second = load(&process, 400);
     published(&log, 500).await;

@@ -6,7 +6,9 @@ use schemas::Position;
 use tokio::task::JoinSet;
 
 use super::consumers::Scribe;
+use super::wire::Wire;
 use super::{Log, Process, append, eventually, stream};
+use crate::services;
 
 pub(super) fn position(message: &StreamMessage) -> Position {
     message.headers.get("ce-position").unwrap().as_str().parse().unwrap()
@@ -159,15 +161,7 @@ async fn two_relays_publish_each_event_once_and_in_order() {
         // Whoever leads loses its connection to Postgres, in the middle of its work.
         for cut_at in [100, 300, 500] {
             published(&log, cut_at).await;
-            sqlx::query(
-                "select pg_terminate_backend(pid) from pg_locks
-                 where locktype = 'advisory' and granted
-                   and classid::bigint << 32 | objid::bigint = hashtextextended($1, 0)",
-            )
-            .bind(format!("waybill.relay.{}", log.name))
-            .execute(&log.database)
-            .await
-            .unwrap();
+            cut_off_the_leader(&log).await;
         }
     };
     tokio::join!(join_all(writers), cuts);
@@ -176,6 +170,80 @@ async fn two_relays_publish_each_event_once_and_in_order() {
     assert_eq!(positions, (1..=601).collect::<Vec<_>>());
     one.stop().await;
     two.stop().await;
+}
+
+/// Goal: whoever reads the stream without us misses nothing and finds everything in order.
+/// Method: somebody else has written, so that the relay does not know what the stream ends with, and
+/// one of the messages that it then sends is lost, twice.
+#[tokio::test]
+async fn a_message_that_is_lost_on_its_way_leaves_no_gap_even_where_others_wrote() {
+    let log = Log::new().await;
+    let wire = Wire::start(&services::nats().await).await;
+    let mut process = log.process().await;
+    process.nats = wire.client().await;
+    process.relay();
+    process.append(stream(), 0, 3).await;
+    published(&log, 3).await;
+    let first = messages(&log).await.remove(0);
+    forge(&log, &first).await;
+    let id = format!("{}:6", log.name);
+    wire.lose(&id);
+    wire.lose(&id);
+    assert_eq!(process.append(stream(), 0, 8).await, 11);
+    published(&log, 12).await;
+    let positions: Vec<_> = messages(&log).await.iter().map(position).collect();
+    assert_eq!(positions, [1, 2, 3, 1, 4, 5, 6, 7, 8, 9, 10, 11]);
+    assert!(wire.sent().iter().filter(|sent| **sent == id).count() >= 3, "{:?}", wire.sent());
+    process.stop().await;
+}
+
+/// Goal: a relay that slept while another one led finds that out before it sends anything again.
+/// Method: what it has sent stands still on the way, until another one has published the same.
+#[tokio::test]
+async fn a_relay_that_another_one_has_replaced_sends_nothing_again() {
+    let log = Log::new().await;
+    let wire = Wire::start(&services::nats().await).await;
+    let mut sleeper = log.process().await;
+    sleeper.nats = wire.client().await;
+    sleeper.relay();
+    sleeper.append(stream(), 0, 1).await;
+    published(&log, 1).await;
+    wire.open(false);
+    let mut process = log.process().await;
+    process.append(stream(), 0, 40).await;
+    eventually("it has sent", async || wire.sent().len() > 1).await;
+    process.relay();
+    let relays = async || -> i64 {
+        let relays = "select count(*) from pg_stat_activity
+                      where application_name = 'waybill relay' and datname = current_database()";
+        sqlx::query_scalar(relays).fetch_one(&log.database).await.unwrap()
+    };
+    eventually("the other one stands by", async || relays().await == 2).await;
+    cut_off_the_leader(&log).await;
+    published(&log, 41).await;
+    wire.open(true);
+    eventually("it stands by in its turn", async || relays().await == 2).await;
+    let mut sent = wire.sent();
+    sent.sort_unstable();
+    sent.dedup();
+    assert_eq!(sent.len(), wire.sent().len(), "{:?}", wire.sent());
+    let positions: Vec<_> = messages(&log).await.iter().map(position).collect();
+    assert_eq!(positions, (1..=41).collect::<Vec<_>>());
+    sleeper.stop().await;
+    process.stop().await;
+}
+
+/// Ends the connection of the relay that leads.
+pub(super) async fn cut_off_the_leader(log: &Log) {
+    sqlx::query(
+        "select pg_terminate_backend(pid) from pg_locks
+         where locktype = 'advisory' and granted
+           and classid::bigint << 32 | objid::bigint = hashtextextended($1, 0)",
+    )
+    .bind(format!("waybill.relay.{}", log.name))
+    .execute(&log.database)
+    .await
+    .unwrap();
 }
 
 /// The ids of the events in the log's stream, if there is one.
@@ -228,6 +296,11 @@ async fn a_stream_that_tells_of_another_history_is_made_again() {
         process.projector(Scribe::new("scribe"));
         log.wait_for("scribe", 30).await;
         tells_the_same(&log, &process).await;
+        // From the first message on, each names the one before it.
+        for (before, message) in messages(&log).await.iter().enumerate() {
+            let named = message.headers.get("Nats-Expected-Last-Sequence").unwrap();
+            assert_eq!(named.as_str(), before.to_string());
+        }
         process.stop().await;
     }
 }

@@ -79,3 +79,42 @@ async fn a_killed_worker_is_replaced_when_its_lease_has_run_out() {
     assert_eq!(log.seen("scribe").await, (1..=200).collect::<Vec<_>>());
     two.stop().await;
 }
+
+/// A projector does not wait for the disk: a crash of the database takes its last rows back, and the
+/// checkpoint with them.
+async fn crash_takes_back(log: &Log) {
+    log.execute(
+        "begin;
+         delete from seen where consumer = 'scribe' and position > 2;
+         update checkpoints set position = 2 where consumer = 'scribe';
+         commit;",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_crash_took_back_is_applied_anew_though_nothing_more_happens() {
+    let log = Log::new().await;
+    let mut process = log.process().await;
+    process.projector(Scribe::new("scribe"));
+    let last = process.append(stream(), 0, 5).await;
+    log.wait_for("scribe", last).await;
+    crash_takes_back(&log).await;
+    log.wait_for("scribe", last).await;
+    assert_eq!(log.seen("scribe").await, (1..=last).collect::<Vec<_>>());
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_crash_took_back_is_not_skipped_by_what_happens_next() {
+    let log = Log::new().await;
+    let mut process = log.process().await;
+    process.projector(Scribe::new("scribe"));
+    let first = process.append(stream(), 0, 5).await;
+    log.wait_for("scribe", first).await;
+    crash_takes_back(&log).await;
+    let second = process.append(stream(), 0, 3).await;
+    log.wait_for("scribe", second).await;
+    assert_eq!(log.seen("scribe").await, (1..=second).collect::<Vec<_>>());
+    process.stop().await;
+}

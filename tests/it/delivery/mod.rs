@@ -10,6 +10,7 @@ mod jetstream;
 mod lease;
 mod poison;
 mod reactor;
+mod wire;
 mod workers;
 
 use std::time::Duration;
@@ -61,6 +62,13 @@ impl Log {
         let mut name = format!("d{}", Ids::system().next().simple());
         name.truncate(32);
         Self { url, name, nats, database }
+    }
+
+    /// The same log once more.
+    pub(crate) fn again(&self) -> Self {
+        let Self { url, name, nats, database } = self;
+        let (url, name) = (url.clone(), name.clone());
+        Self { url, name, nats: nats.clone(), database: database.clone() }
     }
 
     /// Another process on this log, with a writer and a feed.

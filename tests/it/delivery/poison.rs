@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 
 use event_store::parked::{self, Action};
 use serde_json::Value;
+use sqlx::{Connection as _, PgConnection};
 
-use super::consumers::Scribe;
-use super::{Log, Process, eventually, stream};
+use super::consumers::{Scribe, Tally};
+use super::wire::Deaf;
+use super::{Log, Process, append, eventually, stream};
 
 /// Three streams whose events are interleaved; the second event of the middle one is poison.
 async fn one_stream_is_parked(make: impl FnOnce(&Scribe, uuid::Uuid)) {
@@ -109,6 +111,204 @@ async fn what_the_database_refuses_is_found_and_parked() {
         scribe.faults.refused.lock().unwrap().insert(bad);
     })
     .await;
+}
+
+/// An event that would make an index entry longer than Postgres can have (SQLSTATE 54000).
+#[tokio::test]
+async fn what_is_beyond_a_limit_of_postgres_is_parked_and_does_not_stop_the_others() {
+    let log = Log::new().await;
+    let mut process = log.process().await;
+    let (good, bad) = (stream(), stream());
+    log.execute(
+        "alter table seen add column note text;
+         create index on seen (note);
+         create function write_much() returns trigger language plpgsql as $$ begin
+             if new.version = 2 then
+                 new.note = (select string_agg(md5(n::text), '') from generate_series(1, 500) n);
+             end if;
+             return new;
+         end $$;
+         create trigger write_much before insert on seen for each row execute function write_much()",
+    )
+    .await;
+    process.append(good, 0, 1).await;
+    process.append(bad, 0, 2).await;
+    let head = process.append(stream(), 0, 1).await;
+    process.projector(Scribe::new("scribe"));
+    log.wait_for("scribe", head).await;
+    assert_eq!(log.seen("scribe").await, [1, 2, 4]);
+    let parked = parked::list(&log.database, None, None, 10).await.unwrap();
+    assert_eq!(parked.iter().map(|parked| parked.stream_id).collect::<Vec<_>>(), [bad]);
+    assert!(parked[0].reason.contains("index row"), "{}", parked[0].reason);
+    process.stop().await;
+}
+
+/// Whoever waits for a lock that whoever has it waits for in turn is sent away by Postgres, now one
+/// and now the other. That says nothing about the events.
+#[tokio::test]
+async fn a_worker_that_is_sent_away_from_a_deadlock_tries_again_and_parks_nothing() {
+    let log = Log::new().await;
+    let mut process = log.process().await;
+    process.projector(Scribe::new("scribe"));
+    let first = process.append(stream(), 0, 3).await;
+    log.wait_for("scribe", first).await;
+    let mut other = PgConnection::connect(&log.url).await.unwrap();
+    sqlx::raw_sql("set deadlock_timeout = '1h'; set lock_timeout = '3s'")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let mut sent_away = false;
+    while !sent_away {
+        // The worker has its checkpoint, and waits for the table,
+        let mut tx = other.begin().await.unwrap();
+        sqlx::raw_sql("lock table seen in access exclusive mode").execute(&mut *tx).await.unwrap();
+        process.append(stream(), 0, 2).await;
+        eventually("the worker to wait", async || {
+            let waiting = "select exists (select from pg_locks
+                           where relation = 'seen'::regclass and not granted)";
+            sqlx::query_scalar(waiting).fetch_one(&log.database).await.unwrap()
+        })
+        .await;
+        // while we have the table, and wait for its checkpoint: it, as we never look.
+        let checkpoint = "select from checkpoints where consumer = 'scribe' for update";
+        sent_away = sqlx::raw_sql(checkpoint).execute(&mut *tx).await.is_ok();
+        tx.rollback().await.unwrap();
+    }
+    let head = process.store.head().await.unwrap();
+    log.wait_for("scribe", head).await;
+    assert_eq!(log.seen("scribe").await, (1..=head).collect::<Vec<_>>());
+    assert!(parked::list(&log.database, None, None, 10).await.unwrap().is_empty());
+    let epoch: i64 = sqlx::query_scalar("select epoch from checkpoints where consumer = 'scribe'")
+        .fetch_one(&log.database)
+        .await
+        .unwrap();
+    assert_eq!(epoch, 1, "the worker is the same");
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn a_park_of_which_nobody_heard_came_through_once() {
+    let log = Log::new().await;
+    // Postgres parks the stream, and the connection ends before it says so.
+    let deaf = Deaf::start(&log.url, "insert into parked_streams").await;
+    let mut process = Log { url: deaf.url(&log.url), ..log.again() }.process().await;
+    let (good, bad, scribe) = (stream(), stream(), Scribe::new("scribe"));
+    scribe.faults.poison.lock().unwrap().insert(bad);
+    for version in 0..3 {
+        for stream in [good, bad] {
+            append(&process.store, stream, version, 1).await;
+        }
+    }
+    process.projector(scribe);
+    log.wait_for("scribe", 6).await;
+    assert_eq!(deaf.unheard(), 1, "the answer was lost");
+    let head = process.append(good, 3, 1).await;
+    log.wait_for("scribe", head).await;
+    assert_eq!(log.seen("scribe").await, [1, 2, 3, 5, 7]);
+    let parked = parked::list(&log.database, None, None, 10).await.unwrap();
+    let [parked] = parked.as_slice() else { panic!("{parked:?}") };
+    assert_eq!((parked.stream_id, parked.first_position, parked.waiting), (bad, 4, 2));
+    process.stop().await;
+}
+
+/// A crash of the database takes back what was written last, and the checkpoint with it; what a worker
+/// remembers of its rows is then not so.
+#[tokio::test]
+async fn who_remembers_what_a_crash_took_back_tries_nothing_again_with_it() {
+    let log = Log::new().await;
+    log.execute(
+        "create table tally (count bigint not null); insert into tally values (0);
+         grant select, update on tally to waybill_write",
+    )
+    .await;
+    let mut process = log.process().await;
+    let (bad, tally) = (stream(), Tally::default());
+    let faults = tally.faults.clone();
+    faults.poison.lock().unwrap().insert(bad);
+    process.projector(tally);
+    process.append(bad, 0, 3).await;
+    let head = process.append(stream(), 0, 5).await;
+    log.wait_for("tally", head).await;
+    let count = async || -> i64 {
+        let count = sqlx::query_scalar("select count from tally").fetch_one(&log.database);
+        count.await.unwrap()
+    };
+    assert_eq!(count().await, 6, "two are parked");
+    faults.poison.lock().unwrap().clear();
+    log.execute(
+        "begin;
+         update tally set count = count - 2;
+         update checkpoints set position = position - 2 where consumer = 'tally';
+         update parked_streams set retry_at = clock_timestamp();
+         commit",
+    )
+    .await;
+    eventually("nothing is parked", async || {
+        parked::counts(&log.database).await.unwrap().is_empty()
+    })
+    .await;
+    log.wait_for("tally", head).await;
+    assert_eq!(count().await, 8, "each event once");
+    process.stop().await;
+}
+
+/// Goal: what is tried again takes turns with what was never parked.
+/// Method: many events wait, and every transaction that takes some of them takes longer than a turn.
+#[tokio::test]
+async fn others_go_on_while_what_is_parked_is_tried_again() {
+    const WAITING: i64 = 10_000;
+    let log = Log::new().await;
+    let (bad, scribe) = (stream(), Scribe::new("scribe"));
+    let faults = scribe.faults.clone();
+    let (process, _) = parked_stream(&log, scribe, bad).await;
+    let mut head = 3;
+    while head < WAITING {
+        head = process.append(bad, head, 500).await;
+    }
+    log.wait_for("scribe", head).await;
+    log.execute(
+        "alter table seen drop constraint seen_version_check;
+         create function linger() returns trigger language plpgsql as $$ begin
+             if (select count(*) from added) > 1 then
+                 perform pg_sleep(0.15);
+             end if;
+             return null;
+         end $$;
+         create trigger linger after insert on seen referencing new table as added
+             for each statement execute function linger()",
+    )
+    .await;
+    faults.poison.lock().unwrap().clear();
+    log.execute("update parked_streams set retry_at = clock_timestamp()").await;
+    eventually("some of it to be taken", async || log.seen("scribe").await.len() > 1).await;
+    let other = process.append(stream(), 0, 1).await;
+    log.wait_for("scribe", other).await;
+    assert!(!parked::counts(&log.database).await.unwrap().is_empty(), "the rest still waits");
+    eventually("nothing is parked", async || {
+        parked::counts(&log.database).await.unwrap().is_empty()
+    })
+    .await;
+    assert_eq!(log.seen("scribe").await, (1..=other).collect::<Vec<_>>());
+    process.stop().await;
+}
+
+/// Whoever has nothing to do but to look whether a parked stream is to be tried again still says that
+/// it lives: else another takes its lease.
+#[tokio::test]
+async fn a_worker_at_rest_keeps_its_lease_while_a_stream_is_parked() {
+    let log = Log::new().await;
+    let (process, _) = parked_stream(&log, Scribe::new("scribe"), stream()).await;
+    log.execute("update checkpoints set leased_until = clock_timestamp() + interval '1 hour'")
+        .await;
+    let lease = async || -> (bool, i64) {
+        let lease = sqlx::query_as(
+            "select leased_until < clock_timestamp() + interval '1 minute', epoch from checkpoints",
+        );
+        lease.fetch_one(&log.database).await.unwrap()
+    };
+    eventually("it gives a sign", async || lease().await.0).await;
+    assert_eq!(lease().await.1, 1);
+    process.stop().await;
 }
 
 #[tokio::test]

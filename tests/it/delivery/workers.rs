@@ -142,6 +142,46 @@ async fn ranges_move_when_a_process_joins_leaves_or_dies() {
     check_all_seen(&log, "scribe", head).await;
 }
 
+/// Goal: a process that took its own ranges again, before those who had them knew that they did not,
+/// still gives them away when another joins.
+/// Method: their leases are taken from them when they have just looked.
+#[tokio::test]
+async fn what_a_process_took_again_from_itself_still_moves_to_others() {
+    let log = Log::new().await;
+    let mut one = log.process().await;
+    one.projector(Scribe::new("scribe"));
+    let first = one.append(stream(), 0, 1).await;
+    log.wait_for("scribe", first).await;
+    scaled(&log, "scribe", 8).await;
+    let ask = async |question: &'static str| -> bool {
+        sqlx::query_scalar(question).fetch_one(&log.database).await.unwrap()
+    };
+    eventually("all have just looked", async || {
+        let left = "select min(leased_until) > clock_timestamp() + interval '4 s' from checkpoints";
+        ask(left).await
+    })
+    .await;
+    log.execute("update checkpoints set epoch = epoch + 1, leased_until = null").await;
+    eventually("all are taken again", async || {
+        ask("select bool_and(leased_until is not null) from checkpoints").await
+    })
+    .await;
+    // A worker that lost its lease is no longer there once the next event is taken.
+    let second = one.append(stream(), 0, 1).await;
+    log.wait_for("scribe", second).await;
+    let mut two = log.process().await;
+    two.projector(Scribe::new("scribe"));
+    eventually("both have a share", async || {
+        shares(&log, "scribe").await.into_values().collect::<Vec<_>>() == [4, 4]
+    })
+    .await;
+    let last = two.append(stream(), 0, 5).await;
+    log.wait_for("scribe", last).await;
+    check_all_seen(&log, "scribe", last).await;
+    one.stop().await;
+    two.stop().await;
+}
+
 /// A role in a process of its own. Killed when dropped.
 struct Role {
     child: Child,
@@ -257,29 +297,35 @@ async fn a_worker_that_is_stuck_is_told_from_one_that_is_behind() {
 #[tokio::test]
 async fn who_watches_is_told_every_second_and_ends_when_asked() {
     let log = Log::new().await;
+    projections::migrate(&log.url).await.unwrap();
     let mut process = log.process().await;
     process.projector(Scribe::new("scribe"));
     eventually("it has begun", async || {
         !event_store::positions(&log.database).await.unwrap().is_empty()
     })
     .await;
-    let watch = || {
+    let watch = |whom: &str| {
         let mut watcher = tokio::process::Command::new(env!("CARGO_BIN_EXE_waybill-under-test"));
-        watcher.args(["consumers", "list", "--watch", "--json", "--database-url", &log.url]);
+        watcher.args([whom, "list", "--watch", "--json", "--database-url", &log.url]);
         watcher.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
     };
-    let mut watcher = watch();
-    let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
-    for _ in 0..2 {
-        let line = lines.next_line().await.unwrap().unwrap();
-        let list: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(list[0]["consumer"], "scribe", "{line}");
+    for (whom, key, first) in
+        [("consumers", "consumer", "scribe"), ("projections", "name", "customer_summary")]
+    {
+        let mut watcher = watch(whom);
+        let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
+        for _ in 0..2 {
+            let line = lines.next_line().await.unwrap().unwrap();
+            let list: serde_json::Value = serde_json::from_str(&line).unwrap();
+            let named: Vec<_> = list.as_array().unwrap().iter().map(|one| &one[key]).collect();
+            assert!(named.iter().any(|name| *name == first), "{line}");
+        }
+        let pid = watcher.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        assert_eq!(watcher.wait().await.unwrap().code(), Some(0));
     }
-    let pid = watcher.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    assert_eq!(watcher.wait().await.unwrap().code(), Some(0));
     // Where nobody reads, nobody has to be asked.
-    let mut watcher = watch();
+    let mut watcher = watch("consumers");
     drop(watcher.stdout.take());
     assert_eq!(watcher.wait().await.unwrap().code(), Some(0));
     process.stop().await;
