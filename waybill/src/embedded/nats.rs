@@ -36,10 +36,12 @@ impl Nats {
         let store = folder.path().join(name);
         let configuration = folder.path().join(format!("{name}.conf"));
         let quoted = serde_json::Value::from(store.display().to_string());
+        // Every stream has a bound of its own, and JetStream sets that much aside for each: this is
+        // how many logs there may be, not what they take.
         // The password is in a file that only the owner reads, not on the command line.
         let text = format!(
             "listen: \"127.0.0.1:{port}\"\n\
-             jetstream {{ store_dir: {quoted}, max_memory_store: 64MB, max_file_store: 8GB }}\n\
+             jetstream {{ store_dir: {quoted}, max_memory_store: 64MB, max_file_store: 64GB }}\n\
              authorization {{ user: \"{USER}\", password: \"{}\" }}\n",
             folder.password()
         );
