@@ -577,6 +577,8 @@ async fn events_of_a_parked_stream_wait_behind_it_after_the_switch() {
                   where order_id = (select key from parked_streams)";
     assert_eq!(count(&world, behind).await, 1, "what is parked is left out");
 
+    // The switch has freed both halves.
+    second_half_stands_still(&world).await;
     world.send_goods(&schemas::OrderId::new(parked).to_string()).await;
     halves_stand_apart(&world).await;
     succeeded(&command(&world, &["rebuild", "order_summary"]).output().unwrap());
