@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures_util::{Stream, StreamExt as _, stream};
 use metrics::counter;
 use schemas::{
     Category, CommandId, Decider, Event as _, EventId, Fact, Position, Recorded, StreamId,
@@ -11,7 +10,6 @@ use schemas::{
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgPool, Row as _};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -23,12 +21,6 @@ use crate::snapshot::{EVERY_EVENTS, SLOW_FOLD, SLOW_FOLD_EVENTS_MIN, Shape};
 
 /// How many events of a stream are read at a time.
 const PAGE: i64 = 1000;
-
-/// How many events of the log a scan reads at a time.
-const SCAN_PAGE: usize = 4000;
-
-/// How many pages of a scan are on their way at once.
-const SCAN_PAGES_AHEAD: usize = 3;
 
 /// The log, to be read. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -92,8 +84,8 @@ struct Row {
     event: Stored,
 }
 
-/// By number, in the order in which [`History::read`] and its like name the columns: a scan has
-/// better things to do than to look each up by its name.
+/// By number, in the order in which [`History::read`] and its like name the columns: who reads many
+/// has better things to do than to look each up by its name.
 impl<'r> FromRow<'r, PgRow> for Row {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         let category = row.try_get::<&str, _>(2)?.parse::<Category>();
@@ -283,30 +275,6 @@ impl History {
              payload from events where position = any($1) order by position",
         );
         Ok(recorded(rows.bind(positions).fetch_all(&self.pool).await?))
-    }
-
-    /// Every event after `after` up to `until`, in order, a page at a time: the fastest way to read
-    /// much. Pages are fetched and decoded in tasks of their own, a few ahead of whoever takes them;
-    /// each item may be [`Error::Database`].
-    pub fn scan(
-        &self,
-        after: Position,
-        until: Position,
-    ) -> impl Stream<Item = Result<Vec<Arc<Recorded>>, Error>> + use<> {
-        let history = self.clone();
-        let starts = (after..until).step_by(SCAN_PAGE);
-        let pages = starts.map(move |start| {
-            let history = history.clone();
-            let limit = (until - start).min(i64::try_from(SCAN_PAGE).unwrap_or(i64::MAX));
-            let read = async move { history.read(start, limit).await };
-            async move {
-                let mut task = JoinSet::new(); // Ends with whoever waits for it.
-                task.spawn(read);
-                let page = task.join_next().await.and_then(Result::ok);
-                page.unwrap_or(Err(Error::Database(sqlx::Error::WorkerCrashed)))
-            }
-        });
-        stream::iter(pages).buffered(SCAN_PAGES_AHEAD)
     }
 
     /// At most `limit` events of a stream after version `after`, in order.

@@ -176,6 +176,7 @@ mod metrics;
 mod pool;
 mod relay;
 mod request;
+mod scan;
 mod slice;
 mod snapshot;
 mod statement;

@@ -24,12 +24,14 @@ mod streams;
 mod verify;
 
 pub use audit::{Audit, Scope};
+pub(crate) use canon::copy_events;
 pub use export::{Counts, Export, Header, Record};
 pub use import::{Batch, Import, Intake, Taken};
 pub use keeper::{Keeper, LEDGER_DAYS_DEFAULT, LEDGER_DAYS_MIN};
 pub use leaves::{Ahead, Leaf, Part, ahead, leaves, maintain};
 pub use powers::powers;
 pub use report::{Kind, Report, VIOLATIONS_MAX, Violation, Violations};
+pub(crate) use row::Rows;
 pub use row::{AnswerRow, EventRow, Malformed, from_micros, to_micros};
 pub use seal::{SEGMENT_POSITIONS, Seal, Sealing, seal_next, seals};
 pub use verify::{Walked, Wanted, verify};

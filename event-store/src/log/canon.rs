@@ -28,7 +28,7 @@ pub(super) const COPY_TRAILER: &[u8] = &[0xff, 0xff];
 pub(super) const NO_SEAL: [u8; 32] = [0; 32];
 
 /// The statement that copies events out in canonical form.
-pub(super) fn copy_events(first: Position, last: Position) -> String {
+pub(crate) fn copy_events(first: Position, last: Position) -> String {
     format!(
         "copy (select {COLUMNS} from events where position between {first} and {last} \
          order by position) to stdout (format binary)"

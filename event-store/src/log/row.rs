@@ -88,16 +88,16 @@ pub fn from_micros(micros: i64) -> Option<Timestamp> {
 
 /// Walks through copied rows.
 #[derive(Debug)]
-pub(super) struct Rows<'a>(&'a [u8]);
+pub(crate) struct Rows<'a>(&'a [u8]);
 
 impl<'a> Rows<'a> {
     /// Over whole rows, perhaps with the header before them and the trailer behind.
-    pub(super) fn new(copied: &'a [u8]) -> Self {
+    pub(crate) fn new(copied: &'a [u8]) -> Self {
         Self(copied.strip_prefix(COPY_HEADER).unwrap_or(copied))
     }
 
     /// Whether there is no further row.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.0.is_empty() || self.0 == COPY_TRAILER
     }
 
@@ -107,7 +107,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The next event, and its bytes.
-    pub(super) fn event(&mut self) -> Result<(EventRow<'a>, &'a [u8]), Malformed> {
+    pub(crate) fn event(&mut self) -> Result<(EventRow<'a>, &'a [u8]), Malformed> {
         let before = self.0;
         self.columns(EVENT_COLUMNS)?;
         let event = EventRow {

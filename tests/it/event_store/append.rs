@@ -103,6 +103,22 @@ async fn a_scan_gives_every_event_of_its_range_once_and_in_order() {
 }
 
 #[tokio::test]
+async fn who_leaves_a_scan_halfway_leaves_no_half_of_it_to_others() {
+    let (_, log) = log().await;
+    for _ in 0..5 {
+        log.store.append(append(&[(order(), 0)], 1000)).await.unwrap();
+    }
+    for _ in 0..20 {
+        let mut pages = Box::pin(log.store.history().scan(0, 5000));
+        assert!(futures_util::poll!(pages.next()).is_pending());
+        drop(pages);
+        assert_eq!(log.store.head().await.unwrap(), 5000);
+        assert_eq!(log.store.read(4998, 10).await.unwrap().len(), 2);
+    }
+    log.end().await;
+}
+
+#[tokio::test]
 async fn an_event_is_read_back_as_it_was_written() {
     let (_, log) = log().await;
     let stream = order();
@@ -113,6 +129,8 @@ async fn an_event_is_read_back_as_it_was_written() {
 
     let read = log.store.read_stream(stream, 0, 10).await.unwrap();
     assert_eq!(read, log.store.read(done.position - 1, 10).await.unwrap());
+    let scan = log.store.history().scan(done.position - 1, done.position);
+    assert_eq!(read, scan.map(Result::unwrap).concat().await);
     let [event] = read.as_slice() else { panic!("{read:?}") };
     assert_eq!((event.position, event.stream, event.version), (done.position, stream, 1));
     assert_eq!(event.event_type, "order.confirmed.v9");
