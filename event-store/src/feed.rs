@@ -38,7 +38,7 @@ const POLL_IDLE: Duration = Duration::from_secs(1);
 
 /// How long the log has not grown when an event is alone: then it is read from Postgres at once,
 /// which is faster than the way through relay and JetStream, and costs nobody anything.
-const ALONE: Duration = Duration::from_millis(3);
+const ALONE: Duration = Duration::from_millis(1);
 
 /// How long JetStream may take to bring what is known to be in the log.
 const PATIENCE: Duration = Duration::from_millis(50);
