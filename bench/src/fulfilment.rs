@@ -39,9 +39,23 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// `waybill up` in a process of its own, on the servers of the benchmark.
 pub(crate) struct Platform {
     process: Child,
-    command: SocketAddr,
+    desk: Desk,
     database: PgPool,
     folder: PathBuf,
+}
+
+/// Where commands are taken, and who brings them.
+#[derive(Debug, Clone)]
+struct Desk {
+    address: SocketAddr,
+    authorization: String,
+}
+
+impl Desk {
+    fn post(&self, path: &str, body: &str) -> Vec<u8> {
+        let key = Ids::system().next().to_string();
+        http::post_as(&self.authorization, path, &key, body)
+    }
 }
 
 /// What came of a turn.
@@ -74,23 +88,22 @@ impl Platform {
             .stdout(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
-        let command =
-            timeout(PATIENCE, listening(&folder)).await.context("it does not start")??;
+        let desk = timeout(PATIENCE, listening(&folder)).await.context("it does not start")??;
         // By index, whatever the statistics of tables say that are as young.
         let options = owner_url.parse::<PgConnectOptions>()?.options([("enable_seqscan", "off")]);
         let database = PgPool::connect_with(options).await?;
-        let platform = Self { process, command, database, folder };
+        let platform = Self { process, desk, database, folder };
         platform.stock().await?;
         Ok(platform)
     }
 
     /// Fills the warehouse.
     async fn stock(&self) -> Result<()> {
-        let mut connection = Connection::open(self.command).await?;
+        let mut connection = Connection::open(self.desk.address).await?;
         for sku in 0..SKUS {
             for kind in ["mug", "tea"] {
                 let path = format!("/v1/stock/{kind}-{sku}/receive");
-                let request = http::post(&path, &key(), r#"{"quantity":999999}"#);
+                let request = self.desk.post(&path, r#"{"quantity":999999}"#);
                 let answer = connection.ask(&request).await?;
                 ensure!(answer.status == 200, "{}", String::from_utf8_lossy(&answer.body));
             }
@@ -106,12 +119,13 @@ impl Platform {
     pub(crate) async fn rate(&self, seconds: u64, failing_every: usize) -> Result<Ended> {
         let ends = Arc::new(Ends::default());
         let mut tasks = JoinSet::new();
-        let (database, seen, command) = (self.database.clone(), Arc::clone(&ends), self.command);
+        let (database, seen) = (self.database.clone(), Arc::clone(&ends));
+        let desk = self.desk.clone();
         let from = head(&database).await?;
-        tasks.spawn(async move { follow(&database, command, from, &seen).await });
+        tasks.spawn(async move { follow(&database, desk, from, &seen).await });
         for number in 0..IN_FLIGHT {
-            let ends = Arc::clone(&ends);
-            tasks.spawn(async move { place(command, number, failing_every, &ends).await });
+            let (ends, desk) = (Arc::clone(&ends), self.desk.clone());
+            tasks.spawn(async move { place(&desk, number, failing_every, &ends).await });
         }
         let measured = async {
             sleep(WARM_UP).await;
@@ -139,13 +153,15 @@ impl Platform {
     }
 }
 
-/// Where the command API listens, as soon as it does.
-async fn listening(folder: &Path) -> Result<SocketAddr> {
+/// Where the command API listens, as soon as it does, and whom it believes.
+async fn listening(folder: &Path) -> Result<Desk> {
     loop {
         if let Ok(text) = std::fs::read_to_string(folder.join("endpoints.json")) {
             let endpoints: Value = serde_json::from_str(&text)?;
             let url = endpoints["command_url"].as_str().context("no command_url")?;
-            return Ok(url.trim_start_matches("http://").parse()?);
+            let token = endpoints["token"].as_str().context("no token")?;
+            let address = url.trim_start_matches("http://").parse()?;
+            return Ok(Desk { address, authorization: http::bearer(token) });
         }
         sleep(LOOK_EVERY).await;
     }
@@ -154,10 +170,6 @@ async fn listening(folder: &Path) -> Result<SocketAddr> {
 async fn head(database: &PgPool) -> Result<Position> {
     let head = sqlx::query_scalar("select coalesce(max(position), 0) from events");
     Ok(head.fetch_one(database).await?)
-}
-
-fn key() -> String {
-    Ids::system().next().to_string()
 }
 
 /// Orders that have come to an end, and who waits for that.
@@ -200,13 +212,8 @@ impl Ends {
 }
 
 /// Places an order whenever the one before has ended.
-async fn place(
-    command: SocketAddr,
-    number: usize,
-    failing_every: usize,
-    ends: &Ends,
-) -> Result<()> {
-    let mut connection = Connection::open(command).await?;
+async fn place(desk: &Desk, number: usize, failing_every: usize, ends: &Ends) -> Result<()> {
+    let mut connection = Connection::open(desk.address).await?;
     for count in 0.. {
         let turn = number + count * IN_FLIGHT;
         let sku = turn % SKUS;
@@ -216,7 +223,7 @@ async fn place(
         let fails = failing_every > 0 && turn.is_multiple_of(failing_every);
         let card = if fails { "pm_card_chargeDeclinedLostCard" } else { "pm_card_visa" };
         let order = order.replace("pm_card_visa", card);
-        let answer = connection.ask(&http::post("/v1/orders", &key(), &order)).await?;
+        let answer = connection.ask(&desk.post("/v1/orders", &order)).await?;
         ensure!(answer.status == 201, "{}", String::from_utf8_lossy(&answer.body));
         let placed: Value = serde_json::from_slice(&answer.body)?;
         let id: OrderId = placed["id"].as_str().context("no id")?.parse()?;
@@ -229,7 +236,7 @@ async fn place(
 /// go, and notes which orders have ended.
 async fn follow(
     database: &PgPool,
-    command: SocketAddr,
+    warehouse: Desk,
     mut after: Position,
     ends: &Ends,
 ) -> Result<()> {
@@ -238,10 +245,11 @@ async fn follow(
     for _ in 0..PACKERS {
         let (desk, mut work) = mpsc::unbounded_channel::<String>();
         desks.push(desk);
+        let warehouse = warehouse.clone();
         packers.spawn(async move {
-            let mut connection = Connection::open(command).await?;
+            let mut connection = Connection::open(warehouse.address).await?;
             while let Some(path) = work.recv().await {
-                let answer = connection.ask(&http::post(&path, &key(), "{}")).await?;
+                let answer = connection.ask(&warehouse.post(&path, "{}")).await?;
                 ensure!(answer.status == 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
             }
             Ok(())

@@ -73,12 +73,12 @@ pub(crate) fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
 }
 
 /// The header that brings a token.
-fn bearer(token: &str) -> String {
+pub(crate) fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
 /// The same with further headers.
-fn post_as(headers: &str, path: &str, key: &str, body: &str) -> Vec<u8> {
+pub(crate) fn post_as(headers: &str, path: &str, key: &str, body: &str) -> Vec<u8> {
     format!(
         "POST {path} HTTP/1.1\r\nHost: bench\r\n{headers}Content-Type: application/json\r\n\
          Idempotency-Key: \"{key}\"\r\nContent-Length: {}\r\n\r\n{body}",
